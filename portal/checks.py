@@ -1,0 +1,49 @@
+"""System checks of the configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+from django.core.exceptions import ImproperlyConfigured
+
+from portal.encryption import key_ring
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+@register()
+def check_keys_parse(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E001: ENCRYPTION_KEYS can be read."""
+    try:
+        key_ring()
+    except ImproperlyConfigured as error:
+        return [Error(str(error), id="portal.E001")]
+    return []
+
+
+@register()
+def check_public_url(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E002, E003: PUBLIC_URL is an origin, and https unless we are on this machine only."""
+    url = urlsplit(settings.PUBLIC_URL)
+    if url.scheme not in {"http", "https"} or not url.hostname or url.path:
+        return [Error("PUBLIC_URL must be an origin such as https://portal.example.com, without a path.", id="portal.E002")]
+    if url.scheme == "http" and not settings.INSECURE_HTTP:
+        return [Error("PUBLIC_URL must be https. (INSECURE_HTTP=true allows http, for development on one machine.)", id="portal.E003")]
+    return []
+
+
+@register()
+def check_development_switches(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E004, E005: demo, plain http and DEBUG are for this machine's own address only (G8, H9)."""
+    is_local = urlsplit(settings.PUBLIC_URL).hostname in LOOPBACK
+    messages: list[CheckMessage] = []
+    if not is_local:
+        messages += [
+            Error(f"{name} is on, but PUBLIC_URL is not on this machine: switch it off.", id="portal.E004")
+            for name in ("DEMO", "INSECURE_HTTP", "DEBUG")
+            if getattr(settings, name)
+        ]
+    return messages

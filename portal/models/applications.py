@@ -1,0 +1,135 @@
+"""Applications and who may do what in them."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Lower, Now
+from django.urls import reverse
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AnonymousUser
+
+    from portal.models.people import User
+
+
+class Role(models.TextChoices):
+    """What a member may do; portal/access.py says it in detail."""
+
+    OWNER = "owner", "Owner"
+    ADMIN = "admin", "Admin"
+    SUPPORT = "support", "Support"
+    AUDITOR = "auditor", "Auditor"
+
+
+class ApplicationQuerySet(models.QuerySet["Application"]):
+    """Many applications."""
+
+    def visible_to(self, user: User | AnonymousUser) -> Self:
+        """Keep those that the user is a member of, each with the user's role as `role`."""
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(memberships__user=user).annotate(role=models.F("memberships__role"))
+
+    def working(self) -> Self:
+        """Keep those that are not archived."""
+        return self.filter(archived_at=None)
+
+
+class Application(models.Model):
+    """A customer's product: it owns provider configurations and grants, and is a hard boundary."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    name = models.CharField(max_length=80)
+    slug = models.SlugField(max_length=50, unique=True, help_text="Part of redirect URIs, so it never changes.")
+    logo = models.BinaryField(null=True, blank=True, editable=False, help_text="PNG, at most 256 × 256.")
+    return_origins = ArrayField(
+        models.CharField(max_length=255),
+        default=list,
+        blank=True,
+        help_text="Origins that end users may be sent back to, such as https://app.example.com.",
+    )
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    archived_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ApplicationQuerySet.as_manager()
+
+    # Set by ApplicationQuerySet.visible_to.
+    role: str
+
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the Overview page."""
+        return reverse("application-overview", args=[self.slug])
+
+    @property
+    def is_archived(self) -> bool:
+        """Tell whether refreshing, connecting and handing out have stopped."""
+        return self.archived_at is not None
+
+    def tenant_id(self) -> uuid.UUID:
+        """Return what sealed columns of this application are bound to."""
+        return self.id
+
+
+class Membership(models.Model):
+    """One person's role in one application."""
+
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey("portal.User", on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=10, choices=Role.choices)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["application", "user"], name="one_membership_a_person"),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} ({self.get_role_display()})"
+
+
+class Invitation(models.Model):
+    """An open invitation. The link's token is not stored, only its digest.
+
+    Without an application it is the one-time link that makes the first owner of an installation.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    application = models.ForeignKey(Application, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations")
+    email = models.EmailField()
+    role = models.CharField(max_length=10, choices=Role.choices)
+    token_digest = models.CharField(max_length=64, unique=True, editable=False)
+    invited_by = models.ForeignKey("portal.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                "application",
+                Lower("email"),
+                condition=models.Q(accepted_at=None),
+                name="one_open_invitation_an_address",
+            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="invitation_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.email} ({self.get_role_display()})"
+
+
+def digest(secret: str) -> str:
+    """Return the SHA-256 of a random secret of at least 128 bits, in hex: what we store in its place."""
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,285 @@
+"""All settings, from the environment, secure unless told otherwise.
+
+What each variable means is in the README's table. Development switches (`DEMO`, `INSECURE_HTTP`) are set by
+`make run` alone; the system checks refuse them where they would be dangerous.
+"""
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import environ
+from csp.constants import NONE, SELF
+from django.urls import reverse_lazy
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+# --- Who and where we are -------------------------------------------------------------------------------------
+
+SECRET_KEY = env.str("SECRET_KEY")
+# Earlier SECRET_KEYs, so that sessions survive its rotation. Nothing is encrypted with either (C10).
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+DEBUG = env.bool("DEBUG", default=False)
+# True only under `make run`: demo data, the demo login on the sign-in page.
+DEMO = env.bool("DEMO", default=False)
+DEMO_EMAIL = env.str("DEMO_EMAIL", default="admin@acme.example")
+DEMO_PASSWORD = env.str("DEMO_PASSWORD", default="")
+# Plain http on this machine's own address: cookies without Secure, no HSTS, plain-http providers on loopback.
+INSECURE_HTTP = env.bool("INSECURE_HTTP", default=False)
+# Every link and redirect URI starts with this, never with the Host header (A11).
+PUBLIC_URL = env.str("PUBLIC_URL").rstrip("/")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=[urlsplit(PUBLIC_URL).hostname or ""])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL])
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data"))).resolve()
+# How many proxies of ours stand in front and append to X-Forwarded-For; 0 means that the header is not believed.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+
+# --- Encryption and providers ---------------------------------------------------------------------------------
+
+# "id:base64,id:base64": 32 random bytes each; the first one encrypts, all of them decrypt.
+ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS")
+# When set, providers that have a sandbox (Atlassian) are reached there instead, and every page says so.
+SANDBOX_URL = env.str("SANDBOX_URL", default="").rstrip("/")
+# Folders with further catalog files, separated by commas.
+PROVIDER_CATALOG_DIRS = [Path(folder) for folder in env.list("PROVIDER_CATALOG_DIRS", default=[])]
+# Hosts of providers that may resolve to a private address, such as a self-hosted GitLab.
+EGRESS_PRIVATE_HOSTS = env.list("EGRESS_PRIVATE_HOSTS", default=[])
+# Plain http to providers; for development and tests only (B2).
+EGRESS_PLAIN_HTTP = env.bool("EGRESS_PLAIN_HTTP", default=INSECURE_HTTP)
+
+# --- Apps and middleware --------------------------------------------------------------------------------------
+
+INSTALLED_APPS = [
+    "portal.apps.PortalConfig",
+    "providers.apps.ProvidersConfig",
+    "tokens.apps.TokensConfig",
+    "portal.apps.PortalAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.humanize",
+    "django.contrib.staticfiles",
+    "django.contrib.postgres",
+    "django.forms",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.usersessions",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.atlassian",
+    "csp",
+    "django_htmx",
+    "template_partials",
+]
+
+MIDDLEWARE = [
+    "portal.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "portal.middleware.NoStoreMiddleware",
+]
+
+ROOT_URLCONF = "portal.urls"
+WSGI_APPLICATION = "portal.wsgi.application"
+FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "portal.context.surroundings",
+            ],
+            "builtins": ["template_partials.templatetags.partials", "portal.templatetags.words"],
+        },
+    },
+]
+
+# --- Data -----------------------------------------------------------------------------------------------------
+
+DATABASES = {
+    "default": {
+        **env.db("DATABASE_URL"),
+        "CONN_MAX_AGE": env.int("CONN_MAX_AGE", default=60),
+        "CONN_HEALTH_CHECKS": True,
+        "ATOMIC_REQUESTS": False,
+    }
+}
+REDIS_URL = env.str("REDIS_URL")
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- Celery: ids only, no results, nothing decided on the broker ----------------------------------------------
+
+CELERY_BROKER_URL = REDIS_URL.replace("unix://", "redis+socket://", 1)
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_TIME_LIMIT = 300
+CELERY_TASK_SOFT_TIME_LIMIT = 270
+CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_STORE_EAGER_RESULT = False
+# Seconds between two proposals; a proposal that waited longer than that is dropped, the next one says the same.
+REFRESH_INTERVAL_S = env.int("REFRESH_INTERVAL_S", default=15)
+HOUSEKEEPING_INTERVAL_S = 600
+CELERY_BEAT_SCHEDULE = {
+    "refresh-due": {
+        "task": "tokens.tasks.refresh_due",
+        "schedule": REFRESH_INTERVAL_S,
+        "options": {"expires": REFRESH_INTERVAL_S},
+    },
+    "housekeeping": {
+        "task": "tokens.tasks.housekeeping",
+        "schedule": HOUSEKEEPING_INTERVAL_S,
+        "options": {"expires": HOUSEKEEPING_INTERVAL_S},
+    },
+}
+
+# --- People and sign-in ---------------------------------------------------------------------------------------
+
+AUTH_USER_MODEL = "portal.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+LOGIN_URL = reverse_lazy("account_login")
+LOGIN_REDIRECT_URL = reverse_lazy("application-list")
+ACCOUNT_ADAPTER = "portal.people.AccountAdapter"
+SOCIALACCOUNT_ADAPTER = "portal.people.SocialAccountAdapter"
+MFA_ADAPTER = "portal.people.MFAAdapter"
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_UNIQUE_EMAIL = True
+# Accounts are made by invitation only, and the invitation proves the address.
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_PREVENT_ENUMERATION = True
+ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
+ACCOUNT_SESSION_REMEMBER = None
+ACCOUNT_REAUTHENTICATION_TIMEOUT = 900
+# The real client's address, see TRUSTED_PROXIES.
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXIES
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = INSECURE_HTTP
+MFA_TOTP_ISSUER = "Developer portal"
+SOCIALACCOUNT_STORE_TOKENS = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SIGN_IN_ATLASSIAN_CLIENT_ID = env.str("SIGN_IN_ATLASSIAN_CLIENT_ID", default="")
+SIGN_IN_ATLASSIAN_CLIENT_SECRET = env.str("SIGN_IN_ATLASSIAN_CLIENT_SECRET", default="")
+SOCIALACCOUNT_PROVIDERS = {
+    "atlassian": {
+        "APPS": [{"client_id": SIGN_IN_ATLASSIAN_CLIENT_ID, "secret": SIGN_IN_ATLASSIAN_CLIENT_SECRET, "key": ""}]
+        if SIGN_IN_ATLASSIAN_CLIENT_ID
+        else []
+    }
+}
+
+# --- E-mail ---------------------------------------------------------------------------------------------------
+
+vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"portal@{urlsplit(PUBLIC_URL).hostname}")
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+
+# --- Browser security -----------------------------------------------------------------------------------------
+
+SECURE_SSL_REDIRECT = False  # TLS ends before us; plain http is refused by the proxy, API calls are never redirected (H7).
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
+SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 63_072_000
+SECURE_HSTS_INCLUDE_SUBDOMAINS = not INSECURE_HTTP
+SECURE_HSTS_PRELOAD = not INSECURE_HTTP
+SECURE_REFERRER_POLICY = "no-referrer"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = not INSECURE_HTTP
+COOKIE_PREFIX = "" if INSECURE_HTTP else "__Host-"
+SESSION_COOKIE_NAME = COOKIE_PREFIX + "session"
+CSRF_COOKIE_NAME = COOKIE_PREFIX + "csrf"
+CSRF_COOKIE_HTTPONLY = True
+SESSION_COOKIE_HTTPONLY = True
+# Lax, not Strict: the return from the provider must find the session that started it (H2, A3).
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 3600
+SESSION_SAVE_EVERY_REQUEST = False
+CSRF_FAILURE_VIEW = "portal.views.errors.csrf_failure"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "object-src": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# --- Static files, time, language -----------------------------------------------------------------------------
+
+STATIC_URL = "/static/"
+STATIC_ROOT = DATA_DIR / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+WHITENOISE_MANIFEST_STRICT = True
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+USE_I18N = False
+SILENCED_SYSTEM_CHECKS = [
+    # TLS ends at the proxy in front, see SECURE_SSL_REDIRECT above.
+    "security.W008",
+]
+
+# --- Logs -----------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# Error reports hide more than Django does by itself (G7).
+DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.reports.ReportFilter"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"()": "portal.reports.LineFormatter"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": LOG_LEVEL},
+    "loggers": {
+        "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},
+        # These print requests, headers or SQL parameters at DEBUG: never wanted, whatever LOG_LEVEL says (G6).
+        "django.db.backends": {"level": "INFO"},
+        "django.template": {"level": "INFO"},
+        "aiohttp": {"level": "INFO"},
+        "asyncio": {"level": "INFO"},
+        "kombu": {"level": "INFO"},
+        "amqp": {"level": "INFO"},
+    },
+}

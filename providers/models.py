@@ -1,0 +1,110 @@
+"""One application's credentials and scopes for a provider."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Self
+
+from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from portal.encryption import SealedField, seal, unseal
+from portal.models import Application, User
+from providers.catalog_loader import catalog
+from providers.oauth import Credentials
+
+if TYPE_CHECKING:
+    from providers.spec import ProviderSpec
+
+
+class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):
+    """Many provider configurations."""
+
+    def visible_to(self, application: Application) -> Self:
+        """Keep those of one application."""
+        return self.filter(application=application)
+
+    def working(self) -> Self:
+        """Keep those that may connect, refresh and hand out."""
+        return self.filter(is_enabled=True, application__archived_at=None)
+
+
+class ProviderConfig(models.Model):
+    """One application's client ID, client secret and scopes for a provider."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="provider_configs")
+    provider_id = models.SlugField("provider", max_length=50)
+    client_id = models.CharField("client ID", max_length=512)
+    client_secret = SealedField()
+    secret_set_at = models.DateTimeField(null=True, editable=False)
+    secret_set_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    scopes = ArrayField(models.CharField(max_length=200), default=list)
+    is_enabled = models.BooleanField("enabled", default=True)
+    # Why this configuration does not work just now, as the provider told us; "" while it works.
+    problem_code = models.CharField(max_length=64, blank=True)
+    problem_message = models.CharField(max_length=300, blank=True)
+    problem_since = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(db_default=Now(), editable=False)
+    created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+
+    objects = ProviderConfigQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "provider configuration"
+        ordering = ["provider_id"]
+        constraints = [
+            models.UniqueConstraint(fields=["application", "provider_id"], name="one_config_a_provider"),
+            # Grants point at both columns, so that a grant can't belong to another application than its configuration.
+            models.UniqueConstraint(fields=["id", "application"], name="config_and_application"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.provider_name} for {self.application}"
+
+    def get_absolute_url(self) -> str:
+        """Return the address of its page."""
+        return reverse("provider-detail", args=[self.application.slug, self.provider_id])
+
+    def tenant_id(self) -> uuid.UUID:
+        """Return what its sealed columns are bound to."""
+        return self.application_id
+
+    @property
+    def spec(self) -> ProviderSpec:
+        """Return the catalog entry. Raises UnknownProviderError if its file is gone."""
+        return catalog()[self.provider_id]
+
+    @property
+    def provider_name(self) -> str:
+        """Return the provider's name for people, also when its catalog file is gone."""
+        return catalog()[self.provider_id].name if self.provider_id in catalog() else self.provider_id
+
+    @property
+    def redirect_uri(self) -> str:
+        """Return where the provider sends people back to."""
+        return redirect_uri_for(self.application, self.provider_id)
+
+    def set_client_secret(self, value: str) -> None:
+        """Seal a new client secret; saving is the caller's."""
+        seal(self, "client_secret", value)
+
+    def credentials(self) -> Credentials:
+        """Return client ID and secret for one request. Raises UnreadableError."""
+        return Credentials(client_id=self.client_id, client_secret=unseal(self, "client_secret") or "")
+
+    @property
+    def is_working(self) -> bool:
+        """Tell whether it may connect, refresh and hand out."""
+        return self.is_enabled and not self.application.is_archived
+
+
+def redirect_uri_for(application: Application, provider_id: str) -> str:
+    """Return the redirect URI of a provider in an application, known before anything is saved.
+
+    It is distinct for each configuration (A7) and comes from PUBLIC_URL, never from the Host header (A11).
+    """
+    return settings.PUBLIC_URL + f"/oauth/callback/{application.slug}/{provider_id}"

@@ -1,0 +1,202 @@
+"""What a catalog file says about a provider, as frozen values."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class ClientAuth(enum.StrEnum):
+    """How the client shows who it is at the token endpoint (RFC 6749 section 2.3.1)."""
+
+    POST = "post"
+    BASIC = "basic"
+
+
+class BodyFormat(enum.StrEnum):
+    """How the token endpoint wants its body."""
+
+    FORM = "form"
+    JSON = "json"
+
+
+class Pkce(enum.StrEnum):
+    """Whether a code challenge is sent (RFC 7636). Always S256."""
+
+    SEND = "send"
+    REQUIRED = "required"
+    NEVER = "never"
+
+
+class Rotation(enum.StrEnum):
+    """What happens to a refresh token when it is used (reference: the catalog's provider pages)."""
+
+    NONE = "none"  # There is no refresh token.
+    STATIC = "static"  # It stays.
+    KEEP_OLD = "keep-old"  # A new one each time, the old one stays valid.
+    GRACE = "grace"  # A new one each time, the old one works for `leeway`.
+    STRICT = "strict"  # A new one each time, the old one is dead at once.
+
+
+class Outcome(enum.StrEnum):
+    """What a token request came to. Every answer is exactly one of these."""
+
+    OK = "ok"
+    GRANT_DEAD = "grant_dead"  # The code or refresh token is refused for good: a person must consent again.
+    CLIENT_BAD = "client_bad"  # Our client ID or secret is refused: the admin must act, no grant is touched.
+    NOT_SENT = "not_sent"  # The request surely did not arrive (DNS, refused, TLS).
+    THROTTLED = "throttled"  # 429: come back later.
+    AMBIGUOUS = "ambiguous"  # It may have been carried out: time-out, reset, 5xx, unreadable answer.
+
+
+@dataclass(frozen=True)
+class ErrorRule:
+    """One row of a provider's error map: if all that is given matches, it is `outcome`."""
+
+    outcome: Outcome
+    error: str | None = None
+    status: int | None = None
+    grant_type: str | None = None
+    cause: str = ""
+
+    def matches(self, *, error: str, status: int, grant_type: str) -> bool:
+        """Tell whether this row applies to an error answer."""
+        return (
+            self.error in (None, error)
+            and self.status in (None, status)
+            and self.grant_type in (None, grant_type)
+        )
+
+
+@dataclass(frozen=True)
+class Scope:
+    """One permission as the catalog describes it."""
+
+    name: str
+    label: str  # For admins: what it opens.
+    plain: str  # For end users: completes "… will be able to".
+    is_required: bool = False
+    is_default: bool = False
+    is_more: bool = False  # Folded away under "More".
+    reason: str = ""  # Why a required one can't be switched off.
+    needs_console: bool = True  # Whether the provider's console lists it.
+
+
+@dataclass(frozen=True)
+class ScopeGroup:
+    """Scopes of one product."""
+
+    id: str
+    name: str
+    console_name: str
+    scopes: tuple[Scope, ...]
+    is_product: bool = True
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step in the provider's console. `shows` names what to copy: redirect_uri, scopes or nothing."""
+
+    title: str
+    text: str
+    shows: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class RefreshPolicy:
+    """How access is kept fresh."""
+
+    rotation: Rotation
+    leeway: timedelta = timedelta(0)  # How long a spent refresh token may be used again.
+    ahead: timedelta = timedelta(minutes=5)  # How long before expiry a refresh is due, at most.
+    companion: timedelta | None = None  # An old access token dies this long after a refresh, if sooner than its expiry.
+    idle_limit: timedelta | None = None
+    absolute_limit: timedelta | None = None
+    default_lifetime: timedelta = timedelta(hours=1)  # When the answer has no usable expires_in.
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An address with its method and fixed headers."""
+
+    url: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ProfileFields:
+    """Where the userinfo answer says who connected: names of fields."""
+
+    id: str
+    name: str
+    email: str
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class ProviderSpec:
+    """One provider, read from one catalog file."""
+
+    id: str
+    name: str
+    category: str
+    tagline: str
+    accent: str
+    authorize_url: str
+    token_url: str
+    issuer: str
+    refresh: RefreshPolicy
+    scope_groups: tuple[ScopeGroup, ...]
+    steps: tuple[Step, ...]
+    refresh_url: str = ""
+    iss: str = "if-present"  # "required": a callback without RFC 9207's `iss` is refused.
+    client_auth: ClientAuth = ClientAuth.POST
+    body_format: BodyFormat = BodyFormat.FORM
+    pkce: Pkce = Pkce.SEND
+    scope_separator: str = " "
+    authorize_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
+    error_map: tuple[ErrorRule, ...] = ()
+    callback_errors: Mapping[str, str] = field(default_factory=dict)
+    read_timeout: timedelta = timedelta(seconds=20)
+    userinfo: Endpoint | None = None
+    profile: ProfileFields | None = None
+    userinfo_scope: str = ""
+    sites: Endpoint | None = None
+    sites_reader: str = ""  # Name of a function in providers/sites.py.
+    revoke: Endpoint | None = None
+    revoke_text: str = ""  # What people can do themselves, said truthfully.
+    revoke_page: str = ""
+    console_url: str = ""
+    docs_url: str = ""
+    notes: tuple[str, ...] = ()
+    forbidden_scopes: tuple[str, ...] = ()
+    scope_warning_at: int = 0
+    facts: Mapping[str, str] = field(default_factory=dict)  # Wording of the property table.
+    client_id_pattern: str = ""
+    secret_prefix: str = ""
+    has_sandbox: bool = False
+    source: str = ""
+    checked_on: str = ""
+
+    @property
+    def scopes(self) -> dict[str, Scope]:
+        """Return all scopes by name, in the catalog's order."""
+        return {scope.name: scope for group in self.scope_groups for scope in group.scopes}
+
+    @property
+    def required_scopes(self) -> list[str]:
+        """Return the names of scopes that are always asked for."""
+        return [name for name, scope in self.scopes.items() if scope.is_required]
+
+    @property
+    def token_endpoint_for_refresh(self) -> str:
+        """Return where refreshes go: the token endpoint, unless the provider keeps another one."""
+        return self.refresh_url or self.token_url

@@ -1,0 +1,18 @@
+"""Grants, what they reach, how they came to be, and how they are kept fresh."""
+
+from tokens.models.connect import AuthorizationRequest, Confirmation, ConnectSession
+from tokens.models.grants import Grant, GrantStatus, GrantTokens, Site
+from tokens.models.journal import RefreshAttempt, RefreshCount, Trigger
+
+__all__ = [
+    "AuthorizationRequest",
+    "Confirmation",
+    "ConnectSession",
+    "Grant",
+    "GrantStatus",
+    "GrantTokens",
+    "RefreshAttempt",
+    "RefreshCount",
+    "Site",
+    "Trigger",
+]

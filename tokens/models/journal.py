@@ -1,0 +1,67 @@
+"""The journal of refresh attempts, and their counts for charts. No secrets."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models.functions import Now
+
+from portal.models import Application
+from providers.models import ProviderConfig
+from tokens.models.grants import Grant
+
+
+class Trigger(models.TextChoices):
+    """What proposed a refresh."""
+
+    BEAT = "beat", "schedule"
+    READER = "reader", "a token was asked for"
+    MEMBER = "member", "a member"
+    STAFF = "staff", "staff"
+
+
+class RefreshAttempt(models.Model):
+    """One attempt to refresh: written when the grant is claimed, before any call, and completed afterwards."""
+
+
+    grant = models.ForeignKey(Grant, on_delete=models.CASCADE, related_name="attempts")
+    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="+")
+    gen = models.PositiveIntegerField()
+    epoch = models.PositiveIntegerField()
+    trigger = models.CharField(max_length=10, choices=Trigger.choices)
+    worker = models.CharField(max_length=100, blank=True)
+    claimed_at = models.DateTimeField(db_default=Now(), editable=False)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+    committed_at = models.DateTimeField(null=True, blank=True)
+    outcome = models.CharField(max_length=16, blank=True)
+    http_status = models.PositiveSmallIntegerField(null=True, blank=True)
+    error_code = models.CharField(max_length=64, blank=True)
+    cause = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        verbose_name = "refresh attempt"
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["grant", "epoch"], name="one_attempt_a_claim")]
+        indexes = [models.Index(fields=["claimed_at"], name="attempt_by_time")]
+
+    def __str__(self) -> str:
+        return f"{self.outcome or 'under way'} at {self.claimed_at:%Y-%m-%d %H:%M:%S}"
+
+
+class RefreshCount(models.Model):
+    """How many attempts of one configuration came to one outcome within five minutes; what charts read."""
+
+    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="refresh_counts")
+    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="+")
+    starts_at = models.DateTimeField()
+    outcome = models.CharField(max_length=16)
+    count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["provider_config", "starts_at", "outcome"], name="one_count_a_bucket"),
+        ]
+        indexes = [models.Index(fields=["application", "starts_at"], name="refresh_count_by_application")]
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.outcome}"
