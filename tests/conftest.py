@@ -1,0 +1,76 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.cache import cache
+from django.test import Client
+
+from portal.models import Application, Role, User
+from tests.factories import ApplicationFactory, MembershipFactory, UserFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from providers.sandbox.thread import SandboxThread
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The fixed cast: an application, a member of each role, and a stranger who owns another application."""
+
+    application: Application
+    owner: User
+    admin: User
+    support: User
+    auditor: User
+    stranger: User
+    strangers_application: Application
+
+    def client(self, who: str) -> Client:
+        """Return a browser with that person signed in; "anonymous" has nobody."""
+        client = Client()
+        if who != "anonymous":
+            client.force_login(getattr(self, who), backend="django.contrib.auth.backends.ModelBackend")
+        return client
+
+
+@pytest.fixture
+def cast(db: None) -> Cast:
+    """Make the cast."""
+    application = ApplicationFactory(name="Acme Tasks", slug="acme-tasks")
+    people: dict[str, Any] = {}
+    for role in Role:
+        people[role.value] = UserFactory(email=f"{role.value}@acme.example", name=role.label)
+        MembershipFactory(application=application, user=people[role.value], role=role)
+    theirs = ApplicationFactory(name="Other Product", slug="other-product")
+    stranger = UserFactory(email="stranger@other.example", name="Stranger")
+    MembershipFactory(application=theirs, user=stranger)
+    return Cast(application=application, stranger=stranger, strangers_application=theirs, **people)
+
+
+@pytest.fixture(scope="session")
+def _sandbox() -> Iterator[SandboxThread]:
+    from providers.sandbox.thread import SandboxThread
+
+    with SandboxThread() as running:
+        yield running
+
+
+@pytest.fixture
+def sandbox(_sandbox: SandboxThread, settings: Any) -> SandboxThread:
+    """Play Atlassian on a free port of this machine; every test starts with an empty one."""
+    _sandbox.reset()
+    settings.SANDBOX_URL = _sandbox.url
+    settings.EGRESS_PLAIN_HTTP = True
+    return _sandbox
+
+
+@pytest.fixture(autouse=True)
+def _no_cache_between_tests() -> Iterator[None]:
+    """Rate limits live in the cache, and one test's must not stop the next."""
+    yield
+    cache.clear()
