@@ -1,0 +1,1 @@
+"""Run the whole portal on one machine: what `make run` and the tests start, watch and stop."""

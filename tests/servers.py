@@ -1,0 +1,94 @@
+"""Pytest plugin: PostgreSQL and Valkey for the tests, and an environment to read settings from.
+
+Loaded by `-p tests.servers` (see pyproject.toml), so that it runs before pytest-django reads the settings. What is set
+already (DATABASE_URL, REDIS_URL, …) is left alone. Under pytest-xdist only the controller comes here first; workers
+inherit its environment. The servers end with the session, and the watchdog ends them if the session is killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import base64
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from portal.embedded import EmbeddedError, EmbeddedServers, InUseError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+# Every made-up secret carries this word; a test looks for it where no secret may be.
+CANARY = "CANARY-7f3a"
+
+# 32 bytes each, with the word in clear inside: a key that leaks as bytes is found as well.
+ENCRYPTION_KEY = f"{CANARY}-encryption-key-".ljust(32, "0").encode()
+
+ENVIRONMENT = {
+    "SECRET_KEY": f"{CANARY}-secret-key-of-the-tests-long-enough-for-the-deploy-check-0123456789",
+    "ENCRYPTION_KEYS": f"k20260101:{base64.b64encode(ENCRYPTION_KEY).decode()}",
+    "PUBLIC_URL": "http://testserver",
+    # localhost: Django's live server, for tests that need real HTTP.
+    "ALLOWED_HOSTS": "testserver,localhost,127.0.0.1",
+    "INSECURE_HTTP": "true",
+    "DEBUG": "false",
+    "DEMO": "false",
+    "EMAIL_URL": "memorymail://",
+}
+# These change what is tested, so a developer's own values must not reach the tests.
+UNWANTED = [
+    "SANDBOX_URL",
+    "PROVIDER_CATALOG_DIRS",
+    "EGRESS_PRIVATE_HOSTS",
+    "EGRESS_PLAIN_HTTP",
+    "SIGN_IN_ATLASSIAN_CLIENT_ID",
+    "SIGN_IN_ATLASSIAN_CLIENT_SECRET",
+    "SECRET_KEY_FALLBACKS",
+    "CSRF_TRUSTED_ORIGINS",
+    "TRUSTED_PROXIES",
+    "REFRESH_INTERVAL_S",
+    "DEFAULT_FROM_EMAIL",
+    "LOG_LEVEL",
+]
+# As many test sessions may run side by side in one work tree.
+FOLDERS = 8
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        _set_environment()
+        if not {"DATABASE_URL", "REDIS_URL"} <= os.environ.keys():
+            _start_servers()
+    return (yield)
+
+
+def _set_environment() -> None:
+    for name in UNWANTED:
+        os.environ.pop(name, None)
+    os.environ.update(ENVIRONMENT)
+
+
+def _start_servers() -> None:
+    data = Path(os.environ.get("DATA_DIR") or Path(__file__).parent.parent / ".data").resolve()
+    for number in range(1, FOLDERS + 1):
+        folder = data / ("test" if number == 1 else f"test-{number}")
+        servers = EmbeddedServers(folder, is_durable=False)
+        try:
+            servers.start()
+        except InUseError:
+            continue
+        except EmbeddedError as error:
+            raise pytest.UsageError(str(error)) from None
+        break
+    else:
+        raise pytest.UsageError(
+            f"{FOLDERS} test sessions run in {data} already. Wait for one, or set another DATA_DIR."
+        )
+    atexit.register(servers.stop)
+    # Files that settings put below DATA_DIR belong to this session too.
+    os.environ["DATA_DIR"] = str(folder)
+    os.environ.setdefault("DATABASE_URL", servers.database_url)
+    os.environ.setdefault("REDIS_URL", servers.redis_url)
