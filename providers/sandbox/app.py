@@ -2,7 +2,18 @@
 
 from aiohttp import web
 
-from providers.sandbox import apps_page, authorize, control, identity, index_page, replies, token_endpoint
+from providers.sandbox import (
+    api_confluence,
+    api_jira,
+    apps_page,
+    authorize,
+    control,
+    generic,
+    identity,
+    index_page,
+    replies,
+    token_endpoint,
+)
 from providers.sandbox.faults import Faults, Handler
 from providers.sandbox.keys import CALL, CONTROL_TOKEN, FAULTS, STATE
 from providers.sandbox.replies import json_reply
@@ -42,6 +53,9 @@ def make_app(
             web.post("/_sandbox/mint", control.mint),
             web.post("/_sandbox/revoke", control.revoke_grant),
             web.post("/_sandbox/reset", control.reset),
+            *generic.routes(),
+            *api_jira.routes(),
+            *api_confluence.routes(),
         ]
     )
     for path, handler in (

@@ -14,7 +14,7 @@ from providers.sandbox.consent_page import consent_page
 from providers.sandbox.keys import CALL, STATE
 from providers.sandbox.people import Account, find_account
 from providers.sandbox.replies import fill, page
-from providers.sandbox.state import ATLASSIAN, GENERIC, AuthorizeRequest, Code, State
+from providers.sandbox.state import ATLASSIAN, GENERIC, AuthorizeRequest, Client, Code, State
 from providers.sandbox.tokens import digest, new_token
 
 AUDIENCE = "api.atlassian.com"
@@ -135,10 +135,27 @@ def _checked(state: State, request: web.Request) -> AuthorizeRequest:
     query, switches = request.query, state.switches
     if any(count > 1 for count in Counter(query.keys()).values()):
         raise AuthorizeError("invalid_request", INCOMPLETE)
-    client = state.client(query.get("client_id", ""))
+    client, redirect_uri = _client_and_redirect_uri(state, request)
+    if query.get("audience") != AUDIENCE or query.get("response_type") != "code":
+        raise AuthorizeError("invalid_request", INCOMPLETE)
+    if "resource" in query:
+        raise AuthorizeError("invalid_target", "Incorrect resource parameters")
+    scopes = _scopes(client, query.get("scope", ""), switches.unknown_scope)
+    challenge = query.get("code_challenge", "")
+    if switches.pkce == "verify" and challenge and query.get("code_challenge_method") != "S256":
+        raise AuthorizeError("invalid_request", "code_challenge_method must be S256")
+    if not client.shared or switches.consent_error == "not_shared":
+        raise AuthorizeError("access_denied", "failed to retrieve client")
+    return AuthorizeRequest(
+        ATLASSIAN, client.client_id, redirect_uri, scopes, query.get("state"), challenge, state.now()
+    )
+
+
+def _client_and_redirect_uri(state: State, request: web.Request) -> tuple[Client, str]:
+    client = state.client(request.query.get("client_id", ""))
     if client is None:
         raise AuthorizeError("invalid_request", "failed to retrieve client")
-    redirect_uri = query.get("redirect_uri", "")
+    redirect_uri = request.query.get("redirect_uri", "")
     if client.redirect_uris and redirect_uri not in client.redirect_uris:
         raise AuthorizeError(
             "unauthorized_client", f"redirect_uri is not registered for client: {redirect_uri}"
@@ -146,11 +163,12 @@ def _checked(state: State, request: web.Request) -> AuthorizeRequest:
     parts = urlsplit(redirect_uri)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
         raise AuthorizeError("invalid_request", INCOMPLETE)
-    if query.get("audience") != AUDIENCE or query.get("response_type") != "code":
-        raise AuthorizeError("invalid_request", INCOMPLETE)
-    if "resource" in query:
-        raise AuthorizeError("invalid_target", "Incorrect resource parameters")
-    scopes = list(dict.fromkeys(query.get("scope", "").split()))
+    return client, redirect_uri
+
+
+def _scopes(client: Client, asked: str, unknown_scope: str) -> list[str]:
+    """Return the scopes that go on the consent page."""
+    scopes = list(dict.fromkeys(asked.split()))
     if not scopes:
         raise AuthorizeError("invalid_request", INCOMPLETE)
     if known_scopes.OPENID_SCOPES & set(scopes):
@@ -160,27 +178,9 @@ def _checked(state: State, request: web.Request) -> AuthorizeRequest:
     unknown = [
         scope for scope in scopes if not (scope in enabled if enabled else known_scopes.is_known(scope))
     ]
-    if unknown and switches.unknown_scope == "error_page":
+    if unknown and unknown_scope == "error_page":
         raise AuthorizeError("invalid_scope", f"scope is not enabled for client: {' '.join(unknown)}")
-    if unknown and switches.unknown_scope == "drop":
-        scopes = [scope for scope in scopes if scope not in unknown]
-    if (
-        switches.pkce == "verify"
-        and query.get("code_challenge")
-        and query.get("code_challenge_method") != "S256"
-    ):
-        raise AuthorizeError("invalid_request", "code_challenge_method must be S256")
-    if not client.shared or switches.consent_error == "not_shared":
-        raise AuthorizeError("access_denied", "failed to retrieve client")
-    return AuthorizeRequest(
-        ATLASSIAN,
-        client.client_id,
-        redirect_uri,
-        scopes,
-        query.get("state"),
-        query.get("code_challenge", ""),
-        state.now(),
-    )
+    return [scope for scope in scopes if scope not in unknown or unknown_scope == "accept"]
 
 
 def _refusal(state: State, asked: AuthorizeRequest, account: Account) -> str:

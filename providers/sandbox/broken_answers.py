@@ -27,7 +27,7 @@ class Pausing(Protocol):
     async def pause(self, request: web.Request, seconds: float) -> None: ...
 
 
-async def broken_answer(
+async def broken_answer(  # noqa: C901 - one case a fault
     pausing: Pausing, fault: Order, request: web.Request, response: web.StreamResponse | None
 ) -> web.StreamResponse:
     options = fault.options

@@ -6,10 +6,11 @@ from secrets import token_hex
 from providers.sandbox.ledger import Call
 from providers.sandbox.people import account_named
 from providers.sandbox.scopes import OFFLINE
-from providers.sandbox.state import AccessToken, Family, Grant, RefreshToken, State
+from providers.sandbox.state import ATLASSIAN, GENERIC, AccessToken, Family, Grant, RefreshToken, State
 from providers.sandbox.tokens import digest, new_token
 
 DAY = 86_400
+REUSE = "reuse after the leeway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,11 @@ class DeadTokenError(Exception):
         self.is_unknown = is_unknown
 
 
-def start(state: State, grant: Grant, call: Call, *, issuer_url: str) -> Pair:
-    """Begin a new chain for a grant."""
+def start(state: State, grant: Grant, call: Call, *, issuer_url: str, ttl: float | None = None) -> Pair:
+    """Begin a new chain for a grant; ttl is the life of the access token in seconds, if not the switch's."""
     family = Family(token_hex(6), grant.id, state.now())
     state.families[family.id] = family
-    return _issue(state, grant, family, call, issuer_url=issuer_url)
+    return _issue(state, grant, family, call, issuer_url=issuer_url, ttl=ttl)
 
 
 def renew(state: State, presented: str, *, client_id: str, call: Call, issuer_url: str) -> Pair:
@@ -44,43 +45,36 @@ def renew(state: State, presented: str, *, client_id: str, call: Call, issuer_ur
     The same token may come back within the leeway after its first use, and gets a further valid pair. Later it is
     taken for stolen, and the whole chain dies with it.
     """
-    call.presented = digest(presented)
-    token = state.refresh_tokens.get(call.presented)
-    if token is None:
-        raise DeadTokenError("unknown refresh token", is_unknown=True)
-    family = state.families[token.family_id]
-    grant = state.grants[family.grant_id]
-    call.family, call.account = family.id, grant.account
-    if grant.client_id != client_id:
-        raise DeadTokenError("issued to another client", is_unknown=True)
-
+    token, family, grant = _find(state, presented, ATLASSIAN, client_id, call)
     now, switches = state.now(), state.switches
-    if grant.is_revoked:
-        raise DeadTokenError("the person removed the app", is_unknown=False)
-    if family.dead:
-        raise DeadTokenError(family.dead, is_unknown=family.dead.startswith("reuse"))
     if token.spent_at is not None and (switches.strict or now - token.spent_at > switches.leeway):
         if switches.kills_chain:
-            kill(state, family, "reuse after the leeway")
+            kill(state, family, REUSE)
             call.committed = True
-        raise DeadTokenError("reuse after the leeway", is_unknown=True)
+        raise DeadTokenError(REUSE, is_unknown=True)
     if now - token.issued_at > switches.inactivity_days * DAY:
         raise DeadTokenError("not used for too long", is_unknown=False)
     if switches.absolute_lifetime_days and now - family.started_at > switches.absolute_lifetime_days * DAY:
         raise DeadTokenError("too long since the consent", is_unknown=False)
 
-    if not switches.rotate:
+    if not switches.rotate or switches.omit_refresh_token_on_refresh:
+        # The old refresh token stays good; an answer without any was seen in the field.
+        token.issued_at = now
         pair = _issue(state, grant, family, call, issuer_url=issuer_url, with_refresh_token=False)
-        token.issued_at = now
-        return Pair(pair.access_token, presented, pair.scopes)
-    if switches.omit_refresh_token_on_refresh:
-        # Seen in the field: a good answer without a refresh token. The old one stays good.
-        token.issued_at = now
-        return _issue(state, grant, family, call, issuer_url=issuer_url, with_refresh_token=False)
+        same = None if switches.omit_refresh_token_on_refresh else presented
+        return Pair(pair.access_token, same, pair.scopes)
     if token.spent_at is None:
         token.spent_at = now
         _shorten_companions(state, token, now)
     return _issue(state, grant, family, call, issuer_url=issuer_url)
+
+
+def renew_static(
+    state: State, presented: str, *, client_id: str, call: Call, issuer_url: str, ttl: float
+) -> Pair:
+    """Return a new access token for a refresh token of the generic provider, which never changes or ends."""
+    _, family, grant = _find(state, presented, GENERIC, client_id, call)
+    return _issue(state, grant, family, call, issuer_url=issuer_url, ttl=ttl, with_refresh_token=False)
 
 
 def kill(state: State, family: Family, reason: str) -> None:
@@ -101,6 +95,26 @@ def living_access(state: State, presented: str) -> tuple[AccessToken, Grant] | N
     return token, grant
 
 
+def _find(
+    state: State, presented: str, issuer: str, client_id: str, call: Call
+) -> tuple[RefreshToken, Family, Grant]:
+    """Return a refresh token with its chain and grant if these live. Raises DeadTokenError."""
+    call.presented = digest(presented)
+    token = state.refresh_tokens.get(call.presented)
+    if token is None:
+        raise DeadTokenError("unknown refresh token", is_unknown=True)
+    family = state.families[token.family_id]
+    grant = state.grants[family.grant_id]
+    call.family, call.account = family.id, grant.account
+    if grant.client_id != client_id or grant.issuer != issuer:
+        raise DeadTokenError("issued to another client", is_unknown=True)
+    if grant.is_revoked:
+        raise DeadTokenError("the person removed the app", is_unknown=False)
+    if family.dead:
+        raise DeadTokenError(family.dead, is_unknown=family.dead == REUSE)
+    return token, family, grant
+
+
 def _issue(
     state: State,
     grant: Grant,
@@ -108,11 +122,12 @@ def _issue(
     call: Call,
     *,
     issuer_url: str,
+    ttl: float | None = None,
     with_refresh_token: bool = True,
 ) -> Pair:
     now, switches = state.now(), state.switches
     subject = account_named(grant.account).account_id
-    expires_at = now + switches.access_ttl
+    expires_at = now + (switches.access_ttl if ttl is None else ttl)
     access = new_token(
         "access",
         subject=subject,
@@ -125,7 +140,7 @@ def _issue(
     access_digest = digest(access)
     state.access_tokens[access_digest] = AccessToken(family.id, grant.scopes, expires_at)
     refresh = None
-    if with_refresh_token and OFFLINE in grant.scopes:
+    if with_refresh_token and (OFFLINE in grant.scopes or grant.issuer == GENERIC):
         refresh = new_token(
             "refresh",
             subject=subject,

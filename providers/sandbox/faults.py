@@ -139,7 +139,7 @@ class Faults:
             if fault.skip > 0:
                 fault.skip -= 1
                 continue
-            if fault.rate < 1 and random.random() >= fault.rate:
+            if fault.rate < 1 and random.random() >= fault.rate:  # noqa: S311 - chance, not a secret
                 continue
             if fault.times > 0:
                 fault.times -= 1
@@ -176,7 +176,8 @@ class Faults:
         """Wait, but not longer than the caller and the server are there."""
         clock = asyncio.get_running_loop().time
         end = clock() + seconds
-        while (left := end - clock()) > 0 and not self.stopping.is_set() and not is_gone(request):
+        # Polled, because nothing tells us that a caller has hung up.
+        while (left := end - clock()) > 0 and not self.stopping.is_set() and not is_gone(request):  # noqa: ASYNC110
             await asyncio.sleep(min(left, 0.05))
 
 

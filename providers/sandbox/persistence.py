@@ -76,9 +76,8 @@ class Keeper:
         }
         beside = self.path.with_suffix(".new")
         beside.unlink(missing_ok=True)
-        with open(
-            os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-        ) as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(beside, flags, 0o600), "w", encoding="utf-8") as file:
             json.dump(kept, file)
         beside.replace(self.path)
         self._saved_version = state.version

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,12 +21,22 @@ def serve(
     *,
     control_token: str = "",
     state_file: Path | None = None,
+    on_ready: Callable[[], None] | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then stop at once, whatever is under way. Raises OSError for a busy port."""
-    asyncio.run(_serve(host, port, make_app(switches, control_token=control_token), state_file))
+    """Serve until SIGTERM or SIGINT, then stop at once, whatever is under way.
+
+    on_ready is called when the port answers. Raises OSError for a busy port, ValueError for a broken state file.
+    """
+    asyncio.run(_serve(host, port, make_app(switches, control_token=control_token), state_file, on_ready))
 
 
-async def _serve(host: str, port: int, app: web.Application, state_file: Path | None) -> None:
+async def _serve(
+    host: str,
+    port: int,
+    app: web.Application,
+    state_file: Path | None,
+    on_ready: Callable[[], None] | None,
+) -> None:
     keeper = Keeper(app[STATE], state_file) if state_file else None
     if keeper:
         keeper.load()
@@ -34,7 +45,8 @@ async def _serve(host: str, port: int, app: web.Application, state_file: Path | 
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     runner = await start(app, host, port)
-    print(f"Sandbox: http://{host}:{port}/ (this is not Atlassian)", flush=True)
+    if on_ready:
+        on_ready()
     keeping = asyncio.create_task(keeper.keep()) if keeper else None
     try:
         await stop.wait()

@@ -93,22 +93,25 @@ def _checked(name: str, value: Any, default: Any, metadata: Any) -> Any:
     if name == "expires_in_value":
         return value
     if name == "granted_scopes" and isinstance(value, list):
-        value = " ".join(str(scope) for scope in value)
+        return " ".join(str(scope) for scope in value)
     if "choices" in metadata:
-        # A number may come as text and the other way round: 401 and "401" mean the same.
-        for choice in metadata["choices"]:
-            if value == choice or str(value) == str(choice) or (value in (None, False) and not choice):
-                return choice
-        offered = ", ".join(repr(choice) for choice in metadata["choices"])
-        raise SwitchError(f"{name} cannot be {value!r}. Choose one of: {offered}.")
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise SwitchError(f"{name} must be true or false, not {value!r}.")
-        return value
-    if isinstance(default, str):
-        if not isinstance(value, str):
-            raise SwitchError(f"{name} must be a text, not {value!r}.")
+        return _chosen(name, value, metadata["choices"])
+    if isinstance(default, (bool, str)):
+        if type(value) is not type(default):
+            raise SwitchError(f"{name} must be {_WORDS[type(default)]}, not {value!r}.")
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < metadata["minimum"]:
         raise SwitchError(f"{name} must be a number of at least {metadata['minimum']}, not {value!r}.")
-    return int(value) if isinstance(default, int) and name in {"token_size", "api_quota"} else value
+    return int(value) if name in _WHOLE_NUMBERS else value
+
+
+def _chosen(name: str, value: Any, choices: tuple[str | int, ...]) -> str | int:
+    """Return the choice that is meant: 401 and "401" are the same, and so are null, false and "off"."""
+    for choice in choices:
+        if value == choice or str(value) == str(choice) or (value in (None, False, "off") and not choice):
+            return choice
+    raise SwitchError(f"{name} cannot be {value!r}. Choose one of: {', '.join(map(repr, choices))}.")
+
+
+_WORDS: dict[type, str] = {bool: "true or false", str: "a text"}
+_WHOLE_NUMBERS = {"token_size", "api_quota"}

@@ -179,7 +179,7 @@ class SandboxThread:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
-        except BaseException as trouble:  # handed to the thread that waits for us
+        except BaseException as trouble:  # noqa: BLE001 - handed to the thread that waits for us
             self._trouble = trouble
         finally:
             self._started.set()

@@ -14,7 +14,6 @@ from providers.sandbox.keys import CALL, STATE
 from providers.sandbox.ledger import Call
 from providers.sandbox.parameters import ParameterError, credentials, read_parameters
 from providers.sandbox.replies import json_reply, server_error_page
-from providers.sandbox.scopes import OFFLINE
 from providers.sandbox.state import ATLASSIAN, Client, Code, State
 from providers.sandbox.tokens import digest
 
@@ -151,7 +150,7 @@ def _success(state: State, pair: chains.Pair) -> dict[str, Any]:
     if not switches.no_expires_in:
         given = switches.expires_in_value
         body["expires_in"] = int(switches.access_ttl) if given is None else given
-    if pair.refresh_token is not None and OFFLINE in pair.scopes:
+    if pair.refresh_token is not None:
         body["refresh_token"] = pair.refresh_token
     if not switches.omit_scope_field:
         body["scope"] = " ".join(sorted(pair.scopes))

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from providers.sandbox import serve
-from providers.sandbox.switches import SwitchError, Switches
+from providers.sandbox.switches import Switches
 
 
 class Command(BaseCommand):
@@ -45,13 +45,16 @@ class Command(BaseCommand):
                 switches,
                 control_token=options["control_token"],
                 state_file=options["state"],
+                on_ready=lambda: self._say_ready(host, options["port"]),
             )
-        except SwitchError as error:
-            raise CommandError(str(error)) from error
         except ValueError as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"The sandbox cannot listen on {host}:{options['port']}: {error}") from error
+
+    def _say_ready(self, host: str, port: int) -> None:
+        self.stdout.write(f"Sandbox at http://{host}:{port}/ (this is not Atlassian)")
+        self.stdout.flush()
 
 
 def _is_loopback(host: str) -> bool:
