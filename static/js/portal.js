@@ -1,0 +1,143 @@
+// Small comforts. Every page works without them; nothing here decides anything.
+"use strict";
+
+(() => {
+  // Show what only makes sense with JavaScript; also in what htmx brings in later.
+  const prepare = (root) => {
+    for (const button of root.querySelectorAll("[data-copy][hidden]")) button.hidden = false;
+    for (const time of root.querySelectorAll("time[datetime][title]")) addLocalTime(time);
+    for (const form of root.querySelectorAll("[data-scope-count]")) countScopes(form);
+    for (const box of root.querySelectorAll("input[data-filter][hidden], [data-needs-js][hidden]")) box.hidden = false;
+    root.querySelector("[data-focus]")?.focus();
+  };
+
+  // <time title="2025-03-03 09:12:33 UTC">: add the reader's own clock.
+  const addLocalTime = (time) => {
+    if (time.dataset.local) return;
+    const at = new Date(time.getAttribute("datetime"));
+    if (Number.isNaN(at.getTime())) return;
+    time.dataset.local = "yes";
+    time.title += `\n${at.toLocaleString(undefined, { dateStyle: "medium", timeStyle: "medium" })} here`;
+  };
+
+  // <button data-copy="text">, or data-copy-from="id" for a text that changes.
+  const copy = async (button) => {
+    const source = button.dataset.copyFrom && document.getElementById(button.dataset.copyFrom);
+    const text = source ? (source.value ?? source.textContent.trim()) : button.dataset.copy;
+    const said = (await copyText(text)) ? "Copied" : "Press Ctrl+C";
+    const before = button.dataset.before ?? button.textContent;
+    button.dataset.before = before;
+    button.textContent = said;
+    announce(said);
+    clearTimeout(button.timer);
+    button.timer = setTimeout(() => { button.textContent = before; }, 2000);
+  };
+
+  const copyText = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+      return true;
+    } catch {
+      // Plain http, or no permission: the way of old.
+      const area = document.createElement("textarea");
+      area.value = text;
+      area.readOnly = true;
+      area.className = "visually-hidden";
+      document.body.append(area);
+      area.select();
+      const done = document.execCommand("copy");
+      area.remove();
+      return done;
+    }
+  };
+
+  // One quiet voice for screen readers.
+  const announce = (text) => {
+    let voice = document.getElementById("voice");
+    if (!voice) {
+      voice = document.createElement("div");
+      voice.id = "voice";
+      voice.className = "visually-hidden";
+      voice.setAttribute("aria-live", "polite");
+      document.body.append(voice);
+    }
+    voice.textContent = "";
+    setTimeout(() => { voice.textContent = text; }, 50);
+  };
+
+  // <form data-submit-once>: a double click sends once. The buttons stay enabled, so that their name is sent.
+  const submitOnce = (event) => {
+    const form = event.target;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    (event.submitter ?? form.querySelector("[type=submit]"))?.setAttribute("aria-busy", "true");
+  };
+  const forgetSubmits = () => {
+    for (const form of document.querySelectorAll("form[data-sent]")) {
+      delete form.dataset.sent;
+      for (const button of form.querySelectorAll("[aria-busy]")) button.removeAttribute("aria-busy");
+    }
+  };
+
+  // <form data-scope-count="50">: [data-scope-total] counts all ticks, [data-scope-group] in a fieldset its own,
+  // [data-scope-warning] shows itself near the limit, [data-scope-list] holds the chosen names, to copy;
+  // data-scope-separator joins them, data-scope-only="Jira" keeps one fieldset (its data-group).
+  const countScopes = (form) => {
+    const ticks = [...form.querySelectorAll(".scopes input[type=checkbox]")];
+    const chosen = ticks.filter((tick) => tick.checked);
+    const limit = Number(form.dataset.scopeCount) || 50;
+    for (const total of form.querySelectorAll("[data-scope-total]")) total.textContent = String(chosen.length);
+    for (const warning of form.querySelectorAll("[data-scope-warning]")) warning.hidden = chosen.length < limit - 10;
+    for (const group of form.querySelectorAll(".scopes")) {
+      const label = group.querySelector("[data-scope-group]");
+      if (!label) continue;
+      const own = [...group.querySelectorAll("input[type=checkbox]")];
+      label.textContent = `${own.filter((tick) => tick.checked).length} of ${own.length}`;
+    }
+    for (const list of document.querySelectorAll("[data-scope-list]")) {
+      const only = list.dataset.scopeOnly;
+      const kept = chosen.filter((tick) => !only || tick.closest("[data-group]")?.dataset.group === only);
+      list.textContent = kept.map((tick) => tick.value).join(list.dataset.scopeSeparator ?? " ") || list.dataset.scopeNone || "";
+    }
+  };
+
+  // <input data-filter="id">: keep the children of #id whose text (or data-words) holds every word typed.
+  const filter = (input) => {
+    const list = document.getElementById(input.dataset.filter);
+    if (!list) return;
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    let shown = 0;
+    for (const item of list.children) {
+      const text = (item.dataset.words ?? item.textContent).toLowerCase();
+      item.hidden = !words.every((word) => text.includes(word));
+      if (!item.hidden) shown += 1;
+    }
+    const none = document.querySelector(`[data-filter-none="${input.dataset.filter}"]`);
+    if (none) none.hidden = shown > 0;
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy], [data-copy-from]");
+    if (button) copy(button);
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(event.target)) menu.open = false;
+    }
+  });
+  document.addEventListener("keydown", (event) => {
+    const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
+    if (menu) { menu.open = false; menu.querySelector("summary").focus(); }
+  });
+  document.addEventListener("submit", (event) => {
+    if (event.target.matches("[data-submit-once]")) submitOnce(event);
+  });
+  document.addEventListener("change", (event) => {
+    const form = event.target.closest("[data-scope-count]");
+    if (form) countScopes(form);
+  });
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-filter]")) filter(event.target);
+  });
+  document.addEventListener("htmx:load", (event) => prepare(event.target));
+  window.addEventListener("pageshow", forgetSubmits);
+  prepare(document);
+})();
