@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from portal.embedded import EmbeddedError, EmbeddedServers, InUseError
+from portal.embedded import EmbeddedServers
+from portal.local.errors import InUseError, LocalError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -75,12 +76,17 @@ def _start_servers() -> None:
     data = Path(os.environ.get("DATA_DIR") or Path(__file__).parent.parent / ".data").resolve()
     for number in range(1, FOLDERS + 1):
         folder = data / ("test" if number == 1 else f"test-{number}")
-        servers = EmbeddedServers(folder, is_durable=False)
+        servers = EmbeddedServers(
+            folder,
+            has_postgres="DATABASE_URL" not in os.environ,
+            has_valkey="REDIS_URL" not in os.environ,
+            is_durable=False,
+        )
         try:
             servers.start()
         except InUseError:
             continue
-        except EmbeddedError as error:
+        except LocalError as error:
             raise pytest.UsageError(str(error)) from None
         break
     else:

@@ -93,7 +93,9 @@ class Child:
                 env=self._env,
                 cwd=self._cwd,
                 start_new_session=True,
-                **({"user": self._user[0], "group": self._user[1], "extra_groups": []} if self._user else {}),
+                user=self._user[0] if self._user else None,
+                group=self._user[1] if self._user else None,
+                extra_groups=[] if self._user else None,
             )
         self.started_at = time.monotonic()
         self._watchdog.add(self._process.pid, self._stop_signals[0][0])

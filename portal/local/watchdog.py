@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
-GRACE_S = 15.0
+GRACE_S = 10.0
 
 
 def is_alive(group: int) -> bool:
@@ -25,10 +26,8 @@ def is_alive(group: int) -> bool:
 
 
 def send(group: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
-    except (ProcessLookupError, PermissionError):
-        pass
 
 
 def main() -> None:
@@ -41,12 +40,12 @@ def main() -> None:
             groups[int(group)] = int(how[0])
         else:
             groups.pop(int(group), None)
-    # The last started depend on the first: the database goes when nothing needs it any more.
     deadline = time.monotonic() + GRACE_S
+    # The last started lean on the first: the database is asked last.
     for group in reversed(groups):
         send(group, groups[group])
-        while is_alive(group) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    while any(is_alive(group) for group in groups) and time.monotonic() < deadline:
+        time.sleep(0.05)
     for group in groups:
         send(group, signal.SIGKILL)
 
