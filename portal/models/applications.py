@@ -46,7 +46,8 @@ class Application(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=50, unique=True, help_text="Part of redirect URIs, so it never changes.")
-    logo = models.BinaryField(null=True, blank=True, editable=False, help_text="PNG, at most 256 × 256.")
+    # The start of the logo's SHA-256, so that its address changes with it; "" without a logo.
+    logo_digest = models.CharField(max_length=16, blank=True, editable=False)
     return_origins = ArrayField(
         models.CharField(max_length=255),
         default=list,
@@ -72,6 +73,13 @@ class Application(models.Model):
         return reverse("application-overview", args=[self.slug])
 
     @property
+    def logo_url(self) -> str:
+        """Return the address of the logo as it is now, which may be kept for ever; "" without a logo."""
+        if not self.logo_digest:
+            return ""
+        return f"{reverse('application-logo', args=[self.slug])}?v={self.logo_digest}"
+
+    @property
     def is_archived(self) -> bool:
         """Tell whether refreshing, connecting and handing out have stopped."""
         return self.archived_at is not None
@@ -79,6 +87,16 @@ class Application(models.Model):
     def tenant_id(self) -> uuid.UUID:
         """Return what sealed columns of this application are bound to."""
         return self.id
+
+
+class ApplicationLogo(models.Model):
+    """An application's logo, apart from it so that no other query carries it."""
+
+    application = models.OneToOneField(Application, primary_key=True, on_delete=models.CASCADE, related_name="logo")
+    png = models.BinaryField(editable=False, help_text="PNG, at most 256 × 256, made by us (portal/logo.py).")
+
+    def __str__(self) -> str:
+        return f"Logo of {self.application}"
 
 
 class Membership(models.Model):
@@ -99,8 +117,20 @@ class Membership(models.Model):
         return f"{self.user} ({self.get_role_display()})"
 
 
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    """Many invitations."""
+
+    def open(self) -> Self:
+        """Keep those that nobody has accepted; they may have expired."""
+        return self.filter(accepted_at=None)
+
+    def with_expiry(self) -> Self:
+        """Tell of each whether its time is over, by the database's clock, as `is_expired`."""
+        return self.annotate(is_expired=models.Q(expires_at__lte=Now()))
+
+
 class Invitation(models.Model):
-    """An open invitation. The link's token is not stored, only its digest.
+    """An invitation. The link's token is not stored, only its digest (see portal/invitations.py).
 
     Without an application it is the one-time link that makes the first owner of an installation.
     """
@@ -114,6 +144,11 @@ class Invitation(models.Model):
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)
+
+    objects = InvitationQuerySet.as_manager()
+
+    # Set by InvitationQuerySet.with_expiry.
+    is_expired: bool
 
     class Meta:
         constraints = [

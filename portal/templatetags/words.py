@@ -121,4 +121,4 @@ def application_menu(context: Context, application: Application) -> list[MenuIte
 @register.simple_tag
 def applications_of(user: User | AnonymousUser) -> list[Application]:
     """Return the applications that the switcher offers."""
-    return list(Application.objects.visible_to(user).working().defer("logo")[:SWITCHER_LENGTH])
+    return list(Application.objects.visible_to(user).working()[:SWITCHER_LENGTH])
