@@ -142,6 +142,12 @@ CELERY_TASK_STORE_EAGER_RESULT = False
 # Seconds between two proposals; a proposal that waited longer than that is dropped, the next one says the same.
 REFRESH_INTERVAL_S = env.int("REFRESH_INTERVAL_S", default=15)
 HOUSEKEEPING_INTERVAL_S = 600
+# How long ended things are kept, in days; the audit log is kept for good.
+KEEP_REFRESH_ATTEMPTS_DAYS = env.int("KEEP_REFRESH_ATTEMPTS_DAYS", default=30)
+KEEP_REFRESH_COUNTS_DAYS = env.int("KEEP_REFRESH_COUNTS_DAYS", default=90)
+KEEP_CONNECT_SESSIONS_DAYS = env.int("KEEP_CONNECT_SESSIONS_DAYS", default=30)
+# A connection that nobody confirmed is taken back.
+KEEP_UNCONFIRMED_DAYS = env.int("KEEP_UNCONFIRMED_DAYS", default=7)
 CELERY_BEAT_SCHEDULE = {
     "refresh-due": {
         "task": "tokens.tasks.refresh_due",
@@ -194,7 +200,9 @@ SIGN_IN_ATLASSIAN_CLIENT_ID = env.str("SIGN_IN_ATLASSIAN_CLIENT_ID", default="")
 SIGN_IN_ATLASSIAN_CLIENT_SECRET = env.str("SIGN_IN_ATLASSIAN_CLIENT_SECRET", default="")
 SOCIALACCOUNT_PROVIDERS = {
     "atlassian": {
-        "APPS": [{"client_id": SIGN_IN_ATLASSIAN_CLIENT_ID, "secret": SIGN_IN_ATLASSIAN_CLIENT_SECRET, "key": ""}]
+        "APPS": [
+            {"client_id": SIGN_IN_ATLASSIAN_CLIENT_ID, "secret": SIGN_IN_ATLASSIAN_CLIENT_SECRET, "key": ""}
+        ]
         if SIGN_IN_ATLASSIAN_CLIENT_ID
         else []
     }
@@ -208,7 +216,9 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 
 # --- Browser security -----------------------------------------------------------------------------------------
 
-SECURE_SSL_REDIRECT = False  # TLS ends before us; plain http is refused by the proxy, API calls are never redirected (H7).
+SECURE_SSL_REDIRECT = (
+    False  # TLS ends before us; plain http is refused by the proxy, API calls are never redirected (H7).
+)
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if TRUSTED_PROXIES else None
 SECURE_HSTS_SECONDS = 0 if INSECURE_HTTP else 63_072_000
 SECURE_HSTS_INCLUDE_SUBDOMAINS = not INSECURE_HTTP

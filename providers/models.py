@@ -11,13 +11,20 @@ from django.db import models
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from portal.audit import SYSTEM, record
 from portal.encryption import SealedField, seal, unseal
-from portal.models import Application, User
+from portal.models import Application, Event, User
 from providers.catalog_loader import catalog
 from providers.oauth import Credentials
 
 if TYPE_CHECKING:
     from providers.spec import ProviderSpec
+
+
+PROBLEMS = {
+    "client_refused": "{name} refuses the client ID or secret. Copy both again from its console and replace the secret here.",
+    "profile_refused": "{name} does not show us who connected. Switch the profile scope on in its console.",
+}
 
 
 class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):
@@ -41,7 +48,9 @@ class ProviderConfig(models.Model):
     client_id = models.CharField("client ID", max_length=512)
     client_secret = SealedField()
     secret_set_at = models.DateTimeField(null=True, editable=False)
-    secret_set_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    secret_set_by = models.ForeignKey(
+        User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
     scopes = ArrayField(models.CharField(max_length=200), default=list)
     is_enabled = models.BooleanField("enabled", default=True)
     # Why this configuration does not work just now, as the provider told us; "" while it works.
@@ -96,6 +105,28 @@ class ProviderConfig(models.Model):
         """Return client ID and secret for one request. Raises UnreadableError."""
         return Credentials(client_id=self.client_id, client_secret=unseal(self, "client_secret") or "")
 
+    def note_problem(self, code: str) -> None:
+        """Record that the provider does not work for us, once: the first note stays until it recovers."""
+        noted = ProviderConfig.objects.filter(pk=self.pk, problem_code="").update(
+            problem_code=code,
+            problem_message=PROBLEMS[code].format(name=self.provider_name),
+            problem_since=Now(),
+        )
+        if noted:
+            record(
+                Event.PROVIDER_FAILING, actor=SYSTEM, application=self.application, subject=self, problem=code
+            )
+
+    def note_recovery(self) -> None:
+        """Record that the provider works again, once."""
+        noted = (
+            ProviderConfig.objects.filter(pk=self.pk)
+            .exclude(problem_code="")
+            .update(problem_code="", problem_message="", problem_since=None)
+        )
+        if noted:
+            record(Event.PROVIDER_RECOVERED, actor=SYSTEM, application=self.application, subject=self)
+
     @property
     def is_working(self) -> bool:
         """Tell whether it may connect, refresh and hand out."""
@@ -107,4 +138,4 @@ def redirect_uri_for(application: Application, provider_id: str) -> str:
 
     It is distinct for each configuration (A7) and comes from PUBLIC_URL, never from the Host header (A11).
     """
-    return settings.PUBLIC_URL + f"/oauth/callback/{application.slug}/{provider_id}"
+    return str(settings.PUBLIC_URL) + f"/oauth/callback/{application.slug}/{provider_id}"

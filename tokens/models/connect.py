@@ -43,13 +43,17 @@ class ConnectSession(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="connect_sessions")
-    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="connect_sessions")
+    provider_config = models.ForeignKey(
+        ProviderConfig, on_delete=models.CASCADE, related_name="connect_sessions"
+    )
     confirmation = models.CharField(max_length=10, choices=Confirmation.choices)
     end_user = models.CharField(max_length=200)
     label = models.CharField(max_length=200, blank=True)
     scopes = ArrayField(models.CharField(max_length=200), default=list)
     return_url = models.URLField(max_length=2000, blank=True)
-    reconnect_grant = models.ForeignKey(Grant, null=True, blank=True, on_delete=models.SET_NULL, related_name="reconnect_sessions")
+    reconnect_grant = models.ForeignKey(
+        Grant, null=True, blank=True, on_delete=models.SET_NULL, related_name="reconnect_sessions"
+    )
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
     link_digest = models.CharField(max_length=64, unique=True, editable=False)
     status = models.CharField(max_length=10, choices=SessionStatus.choices, default=SessionStatus.OPEN)
@@ -59,7 +63,9 @@ class ConnectSession(models.Model):
     # Tokens, account and sites between the exchange and the choice of sites; erased with it.
     exchanged = SealedField()
     exchanged_at = models.DateTimeField(null=True, blank=True)
-    grant = models.ForeignKey(Grant, null=True, blank=True, on_delete=models.SET_NULL, related_name="connect_sessions")
+    grant = models.ForeignKey(
+        Grant, null=True, blank=True, on_delete=models.SET_NULL, related_name="connect_sessions"
+    )
     return_code_digest = models.CharField(max_length=64, blank=True, editable=False)
     return_code_expires_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -69,9 +75,13 @@ class ConnectSession(models.Model):
     class Meta:
         ordering = ["-created_at"]
         constraints = [
-            models.CheckConstraint(condition=models.Q(status__in=SessionStatus.values), name="session_status_known"),
+            models.CheckConstraint(
+                condition=models.Q(status__in=SessionStatus.values), name="session_status_known"
+            ),
             models.UniqueConstraint(
-                fields=["return_code_digest"], condition=~models.Q(return_code_digest=""), name="return_code_once"
+                fields=["return_code_digest"],
+                condition=~models.Q(return_code_digest=""),
+                name="return_code_once",
             ),
         ]
         indexes = [
@@ -98,7 +108,9 @@ class AuthorizationRequest(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    session = models.ForeignKey(ConnectSession, on_delete=models.CASCADE, related_name="authorization_requests")
+    session = models.ForeignKey(
+        ConnectSession, on_delete=models.CASCADE, related_name="authorization_requests"
+    )
     state_digest = models.CharField(max_length=64, unique=True, editable=False)
     browser_digest = models.CharField(max_length=64, editable=False)
     # The member who must be signed in at the callback, for a member's own test (A4).

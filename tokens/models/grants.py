@@ -74,7 +74,9 @@ class Grant(models.Model):
     inflight_since = models.DateTimeField(null=True, blank=True)
     fail_count = models.PositiveIntegerField(default=0)
     fail_outcome = models.CharField(max_length=16, blank=True)
-    cause = models.CharField(max_length=200, blank=True, help_text="Why it needs reconnecting, or last failed.")
+    cause = models.CharField(
+        max_length=200, blank=True, help_text="Why it needs reconnecting, or last failed."
+    )
 
     connected_at = models.DateTimeField(db_default=Now(), editable=False)
     consented_at = models.DateTimeField(null=True, blank=True, help_text="The last consent at the provider.")
@@ -83,7 +85,9 @@ class Grant(models.Model):
     idle_deadline = models.DateTimeField(null=True, blank=True)
     absolute_deadline = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
-    upstream_revocation = models.CharField(max_length=200, blank=True, help_text="What the provider answered.")
+    upstream_revocation = models.CharField(
+        max_length=200, blank=True, help_text="What the provider answered."
+    )
 
     objects = GrantQuerySet.as_manager()
 
@@ -98,14 +102,17 @@ class Grant(models.Model):
                 condition=~models.Q(status="revoked"),
                 name="one_live_grant_an_account",
             ),
-            models.CheckConstraint(condition=models.Q(status__in=GrantStatus.values), name="grant_status_known"),
+            models.CheckConstraint(
+                condition=models.Q(status__in=GrantStatus.values), name="grant_status_known"
+            ),
             models.CheckConstraint(
                 condition=models.Q(claim_owner=None, claim_until=None)
                 | models.Q(claim_owner__isnull=False, claim_until__isnull=False),
                 name="claim_whole_or_none",
             ),
             models.CheckConstraint(
-                condition=models.Q(inflight_gen=None) | models.Q(inflight_gen=models.F("gen")), name="inflight_is_this_gen"
+                condition=models.Q(inflight_gen=None) | models.Q(inflight_gen=models.F("gen")),
+                name="inflight_is_this_gen",
             ),
         ]
         indexes = [
@@ -116,7 +123,9 @@ class Grant(models.Model):
                 name="grant_due",
             ),
             models.Index(fields=["application", "-connected_at", "-id"], name="grant_list"),
-            models.Index(fields=["application", "status", "-connected_at", "-id"], name="grant_list_by_status"),
+            models.Index(
+                fields=["application", "status", "-connected_at", "-id"], name="grant_list_by_status"
+            ),
             models.Index(fields=["provider_config", "account_id"], name="grant_by_account"),
             models.Index(fields=["application", "end_user"], name="grant_by_end_user"),
         ]
@@ -135,7 +144,11 @@ class Grant(models.Model):
 
     def is_fresh(self, now: dt.datetime) -> bool:
         """Tell whether its access token is good at `now` (the database's clock)."""
-        return self.status == GrantStatus.ACTIVE and self.access_expires_at is not None and self.access_expires_at > now
+        return (
+            self.status == GrantStatus.ACTIVE
+            and self.access_expires_at is not None
+            and self.access_expires_at > now
+        )
 
 
 class GrantTokens(models.Model):
@@ -144,9 +157,6 @@ class GrantTokens(models.Model):
     grant = models.OneToOneField(Grant, primary_key=True, on_delete=models.CASCADE, related_name="tokens")
     access_token = SealedField()
     refresh_token = SealedField()
-    # The spent refresh token, until the provider's leeway has ended.
-    previous_refresh_token = SealedField()
-    previous_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         verbose_name_plural = "grant tokens"

@@ -22,7 +22,6 @@ class Trigger(models.TextChoices):
 class RefreshAttempt(models.Model):
     """One attempt to refresh: written when the grant is claimed, before any call, and completed afterwards."""
 
-
     grant = models.ForeignKey(Grant, on_delete=models.CASCADE, related_name="attempts")
     provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="+")
     gen = models.PositiveIntegerField()
@@ -51,7 +50,9 @@ class RefreshAttempt(models.Model):
 class RefreshCount(models.Model):
     """How many attempts of one configuration came to one outcome within five minutes; what charts read."""
 
-    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="refresh_counts")
+    provider_config = models.ForeignKey(
+        ProviderConfig, on_delete=models.CASCADE, related_name="refresh_counts"
+    )
     application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="+")
     starts_at = models.DateTimeField()
     outcome = models.CharField(max_length=16)
@@ -59,7 +60,9 @@ class RefreshCount(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["provider_config", "starts_at", "outcome"], name="one_count_a_bucket"),
+            models.UniqueConstraint(
+                fields=["provider_config", "starts_at", "outcome"], name="one_count_a_bucket"
+            ),
         ]
         indexes = [models.Index(fields=["application", "starts_at"], name="refresh_count_by_application")]
 

@@ -1,0 +1,99 @@
+"""Everything that can go wrong with a connection, with words for people.
+
+Each error has a stable `code`, an HTTP `status`, and a `message` that says what happened and what to do next. None
+ever holds a provider's own text, a token or a code.
+"""
+
+from __future__ import annotations
+
+
+class TokenError(Exception):
+    """Something that a person or a program can do something about."""
+
+    code = "error"
+    status = 400
+    message = "That did not work."
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or self.message
+        super().__init__(self.message)
+
+
+class ProviderDisabledError(TokenError):
+    """The provider configuration is off, or the application archived."""
+
+    code = "provider_disabled"
+    status = 409
+    message = (
+        "This provider is switched off for the application. An admin can enable it under OAuth Providers."
+    )
+
+
+class BadReturnUrlError(TokenError):
+    """The return URL is not on the application's list."""
+
+    code = "bad_return_url"
+    message = (
+        "The return URL is not on one of this application's allowed origins. Add its origin under Settings, "
+        "or leave the field empty."
+    )
+
+
+class BadSessionRequestError(TokenError):
+    """What was asked for can't be connected; the message says why."""
+
+    code = "bad_session_request"
+
+
+class NotRefreshableError(TokenError):
+    """A grant that can't be refreshed as it stands."""
+
+    code = "not_refreshable"
+    status = 409
+    message = "This connection cannot be refreshed."
+
+
+class NeedsReconnectError(NotRefreshableError):
+    """The person must consent again."""
+
+    code = "needs_reconnect"
+    message = "Access has ended at the provider. Send the person a reconnect link."
+
+
+class RefreshInProgressError(TokenError):
+    """Someone else is refreshing it just now."""
+
+    code = "refresh_in_progress"
+    status = 503
+    message = "A refresh is under way. Try again in a few seconds."
+
+
+class ProviderUnavailableError(TokenError):
+    """The provider does not answer, or not sensibly."""
+
+    code = "provider_unavailable"
+    status = 503
+    message = "The provider is not answering. We keep trying; nothing is lost."
+
+
+class ClientRefusedError(TokenError):
+    """The provider refuses our client ID or secret."""
+
+    code = "client_refused"
+    status = 503
+    message = "The provider refuses the client ID or secret. An admin must replace the secret under OAuth Providers."
+
+
+class NotPendingError(TokenError):
+    """Confirming or rejecting what waits for no confirmation."""
+
+    code = "not_pending"
+    status = 409
+    message = "This connection is not waiting for a confirmation any more."
+
+
+class ReturnCodeError(TokenError):
+    """A one-time code that is unknown, used, expired, or meant for another end user."""
+
+    code = "bad_code"
+    message = "The code is not valid: unknown, already used, expired, or made for another end user."

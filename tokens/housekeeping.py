@@ -1,0 +1,65 @@
+"""Erase what has had its time, in small batches. Running it twice, or on ten machines, is harmless."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.contrib.sessions.models import Session
+
+from portal.audit import SYSTEM
+from tokens.clock import database_now
+from tokens.models import (
+    AuthorizationRequest,
+    ConnectSession,
+    Grant,
+    GrantStatus,
+    RefreshAttempt,
+    RefreshCount,
+)
+from tokens.models.connect import SessionStatus
+from tokens.revoke import revoke
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+
+BATCH = 1000
+
+
+def tidy() -> None:
+    """Do all of it once."""
+    now = database_now()
+    _delete(AuthorizationRequest.objects.filter(expires_at__lt=now - timedelta(days=1)))
+    _delete(Session.objects.filter(expire_date__lt=now), key="session_key")
+    # Between the exchange and the choice of sites tokens wait in the session: not longer than the session lives.
+    ConnectSession.objects.filter(expires_at__lt=now, exchanged__isnull=False).update(
+        exchanged=None, status=SessionStatus.FAILED, failure="abandoned"
+    )
+    _delete(
+        ConnectSession.objects.filter(
+            expires_at__lt=now - timedelta(days=settings.KEEP_CONNECT_SESSIONS_DAYS)
+        )
+    )
+    _delete(
+        RefreshAttempt.objects.filter(
+            claimed_at__lt=now - timedelta(days=settings.KEEP_REFRESH_ATTEMPTS_DAYS)
+        )
+    )
+    _delete(
+        RefreshCount.objects.filter(starts_at__lt=now - timedelta(days=settings.KEEP_REFRESH_COUNTS_DAYS))
+    )
+    waited_too_long = Grant.objects.filter(
+        status=GrantStatus.PENDING, connected_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)
+    )
+    for grant in waited_too_long.select_related("provider_config__application")[:BATCH]:
+        revoke(grant, actor=SYSTEM, reason="nobody confirmed it")
+
+
+def _delete(rows: QuerySet[Any], *, key: str = "pk") -> None:
+    """Delete in batches, so that no transaction is long."""
+    while True:
+        keys = list(rows.values_list(key, flat=True)[:BATCH])
+        if not keys:
+            return
+        rows.model.objects.filter(**{f"{key}__in": keys}).delete()

@@ -1,0 +1,132 @@
+"""Refresh one grant, now, in the caller's thread: for people who press a button and programs that read a token.
+
+The same claim and the same commit as the engine's (tokens/engine.py); only the sender differs.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from portal.encryption import UnreadableError, key_ring
+from providers import http, oauth
+from providers.models import ProviderConfig
+from providers.oauth import Failure, OutgoingRequest
+from providers.spec import Outcome
+from tokens.claim import Claim, claim_one
+from tokens.clock import database_now
+from tokens.commit import UNREADABLE, Committed, Result, commit, token_place
+from tokens.errors import (
+    ClientRefusedError,
+    NeedsReconnectError,
+    NotRefreshableError,
+    ProviderDisabledError,
+    ProviderUnavailableError,
+    RefreshInProgressError,
+)
+from tokens.models import Grant, GrantStatus, Trigger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+POLL = 0.1
+
+
+def prepare(claim: Claim, config: ProviderConfig) -> OutgoingRequest | Result:
+    """Build the request that spends a claim, or the result that says why nothing is sent."""
+    if claim.refresh_token is None:
+        return Result(
+            claim,
+            config,
+            Failure(Outcome.GRANT_DEAD, cause="it has no refresh token, and its access has run out"),
+        )
+    place = token_place("refresh_token", grant_id=claim.grant_id, application_id=claim.application_id)
+    try:
+        token = key_ring().unseal(claim.refresh_token, place)
+        return oauth.refresh_request(config.spec, config.credentials(), refresh_token=token)
+    except UnreadableError:
+        return Result(claim, config, UNREADABLE)
+
+
+def too_late(claim: Claim) -> bool:
+    """Tell whether a claim is too old to send with: a stopped process may have slept through it."""
+    return time.monotonic() > claim.send_before
+
+
+def refresh_now(grant: Grant, *, trigger: Trigger, is_forced: bool = True) -> Committed:
+    """Refresh one grant and return what it came to, committed.
+
+    Raises NotRefreshableError, ProviderDisabledError or RefreshInProgressError where nothing was tried.
+    """
+    claim = claim_one(grant, trigger=trigger, is_forced=is_forced)
+    if claim is None:
+        raise _why_not(grant)
+    return _carry_out(claim)
+
+
+def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timedelta(seconds=10)) -> Grant:
+    """Return the grant, read anew, with an access token good for at least min_ttl.
+
+    One caller refreshes, the others wait for its generation; while the old token is good it is served whatever the
+    provider does. Raises NeedsReconnectError, ProviderDisabledError, ProviderUnavailableError,
+    ClientRefusedError, NotRefreshableError or RefreshInProgressError.
+    """
+    deadline = time.monotonic() + budget.total_seconds()
+    problem: Callable[[], Exception] = RefreshInProgressError
+    while True:
+        grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
+        now = database_now()
+        if grant.status != GrantStatus.ACTIVE or not grant.provider_config.is_working:
+            raise _why_not(grant)
+        if grant.access_expires_at is None or grant.access_expires_at - now >= min_ttl:
+            return grant
+        claim = claim_one(grant, trigger=Trigger.READER, gen=grant.gen)
+        if claim is not None:
+            committed = _carry_out(claim)
+            if committed.outcome in (Outcome.OK, "fenced"):
+                continue
+            problem = (
+                ClientRefusedError if committed.outcome == Outcome.CLIENT_BAD else ProviderUnavailableError
+            )
+        elif grant.next_attempt_at is not None and grant.next_attempt_at > now:
+            problem = ProviderUnavailableError
+        if time.monotonic() >= deadline or claim is not None or problem is not RefreshInProgressError:
+            return _still_good_or_raise(grant, problem)
+        time.sleep(POLL)
+
+
+def _still_good_or_raise(grant: Grant, problem: Callable[[], Exception]) -> Grant:
+    """Serve a token that is still good, though for less long than was asked; else say what is wrong."""
+    grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
+    if grant.is_fresh(database_now()):
+        return grant
+    raise NeedsReconnectError if grant.status == GrantStatus.NEEDS_RECONNECT else problem()
+
+
+def _carry_out(claim: Claim) -> Committed:
+    config = ProviderConfig.objects.select_related("application").get(pk=claim.provider_config_id)
+    request = prepare(claim, config)
+    if isinstance(request, Result):
+        result = request
+    elif too_late(claim):
+        result = Result(
+            claim, config, Failure(Outcome.NOT_SENT, cause="the claim ran out before it was used")
+        )
+    else:
+        sent = time.monotonic()
+        answer = http.send_blocking(request)
+        came_to = oauth.read_token_answer(config.spec, answer, grant_type="refresh_token")
+        result = Result(claim, config, came_to, sent, time.monotonic())
+    return commit([result])[claim.grant_id]
+
+
+def _why_not(grant: Grant) -> Exception:
+    grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
+    if not grant.provider_config.is_working:
+        return ProviderDisabledError()
+    if grant.status == GrantStatus.NEEDS_RECONNECT:
+        return NeedsReconnectError()
+    if grant.status != GrantStatus.ACTIVE:
+        return NotRefreshableError(f"This connection is {grant.get_status_display().lower()}.")
+    return RefreshInProgressError()

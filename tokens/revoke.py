@@ -1,0 +1,88 @@
+"""Take a grant back: at once for us, upstream where the provider can."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from portal.audit import Actor, record
+from portal.encryption import UnreadableError, unseal
+from portal.models import Event
+from providers import http, oauth
+from providers.catalog_loader import UnknownProviderError
+from providers.oauth import Answer
+from tokens.models import Grant, GrantStatus, GrantTokens
+
+if TYPE_CHECKING:
+    from providers.models import ProviderConfig
+
+logger = logging.getLogger(__name__)
+
+
+def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event.GRANT_REVOKED) -> Grant:
+    """Erase a grant's tokens and mark it revoked, then try to end it at the provider too.
+
+    Returns the grant with `upstream_revocation` saying what the provider answered. Revoking twice changes nothing.
+    """
+    with transaction.atomic():
+        grant = (
+            Grant.objects.select_for_update(of=("self",))
+            .select_related("provider_config__application")
+            .get(pk=grant.pk)
+        )
+        if grant.status == GrantStatus.REVOKED:
+            return grant
+        token = _token_to_revoke(grant)
+        GrantTokens.objects.filter(grant=grant).delete()
+        grant.status = GrantStatus.REVOKED
+        grant.refresh_due_at = grant.next_attempt_at = grant.access_expires_at = None
+        grant.claim_owner = grant.claim_until = grant.inflight_gen = grant.inflight_since = None
+        grant.fail_outcome, grant.fail_count = "", 0
+        grant.cause = reason[:200]
+        grant.revoked_at = Now()
+        grant.save()
+        record(
+            event,
+            actor=actor,
+            application=grant.application,
+            subject=grant,
+            **({"reason": reason} if reason else {}),
+        )
+    grant.upstream_revocation = end_upstream(grant.provider_config, token)
+    Grant.objects.filter(pk=grant.pk).update(upstream_revocation=grant.upstream_revocation)
+    grant.refresh_from_db()
+    return grant
+
+
+def _token_to_revoke(grant: Grant) -> str | None:
+    try:
+        tokens = grant.tokens
+        return unseal(tokens, "refresh_token") or unseal(tokens, "access_token")
+    except (GrantTokens.DoesNotExist, UnreadableError):
+        return None
+
+
+def end_upstream(config: ProviderConfig, token: str | None) -> str:
+    """Ask the provider to end a token (RFC 7009) and return in words what it answered; never raises for that."""
+    try:
+        spec = config.spec
+        if spec.revoke is None:
+            return f"{spec.name} has no way for us to end it there"
+        if token is None:
+            return "there was no readable token to end"
+        request = oauth.revoke_request(spec, config.credentials(), token=token)
+        assert request is not None
+        answer = http.send_blocking(request)
+    except (UnknownProviderError, UnreadableError):
+        return "the provider could not be asked"
+    if isinstance(answer, Answer):
+        # RFC 7009 section 2.2: 200 also for a token that was unknown.
+        return (
+            "ended at the provider"
+            if answer.status == 200
+            else f"the provider answered with status {answer.status}"
+        )
+    return f"the provider gave no answer ({answer.reason})"
