@@ -27,5 +27,10 @@ def check_sandbox_url(**kwargs: Any) -> list[CheckMessage]:
     if settings.SANDBOX_URL:
         url = urlsplit(settings.SANDBOX_URL)
         if url.scheme not in {"http", "https"} or not url.hostname or url.path:
-            return [Error("SANDBOX_URL must be an origin such as http://127.0.0.1:8001, without a path.", id="providers.E002")]
+            return [
+                Error(
+                    "SANDBOX_URL must be an origin such as http://127.0.0.1:8001, without a path.",
+                    id="providers.E002",
+                )
+            ]
     return []

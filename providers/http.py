@@ -1,51 +1,89 @@
 """The only door to the outside.
 
-Every call has one hard deadline, a bounded body, TLS that is verified, no redirects and no retries, and goes only to
-addresses that may be reached: private ones never, unless the operator named the host (E2, E3, E10). The address that
-was checked is the one that is connected to, because the check is the resolver.
+Every call has one hard deadline, a bounded body, TLS that is verified, no redirects and no retries, and reaches only
+addresses that may be reached: private ones never, unless the operator named the host (E2, E3, E10). The check stands
+where the socket is made, so the address that was checked is the one that is connected to, however it was found.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
 import ipaddress
+import os
 import socket
-import ssl
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
+from aiohttp.http_exceptions import HttpProcessingError
 from django.conf import settings
 
 from providers.oauth import Answer, NoAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from aiohttp.client import ClientTimeout
+    from aiohttp.client_reqrep import ClientRequest
+    from aiohttp.connector import Connection
+    from aiohttp.tracing import Trace
+
     from providers.oauth import OutgoingRequest
 
-MAX_BODY = 64 * 1024
 USER_AGENT = "developer-portal"
+# One address gets this long for TCP and TLS, so that a dead one leaves time for the next. The deadline stays above all.
+CONNECT_SECONDS = 5
+# Servers commonly drop idle connections after 5 s or more. A request on one that is just being dropped is lost, and
+# nobody can tell whether it was carried out; so we let go first.
+KEEP_ALIVE_SECONDS = 4
+DNS_THREADS = 16
 
-_TUNNELS = [
+# What `ipaddress.is_global` lets pass (E3): IPv4 in IPv6 in all its forms, 6to4's relay, and a cloud's own services.
+_NOT_PUBLIC = [
     ipaddress.ip_network(network)
-    for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32", "::/96", "fec0::/10", "::ffff:0:0/96")
+    for network in (
+        "2001::/32",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+        "192.88.99.0/24",
+        "168.63.129.16/32",
+    )
 ]
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
 
 
 class BlockedAddressError(OSError):
-    """A host resolves to an address that must not be reached."""
+    """A host is on an address that must not be reached."""
+
+
+@dataclass
+class _Call:
+    """How far one call has come."""
+
+    may_be_private: bool
+    is_blocked: bool = False
+    # From here on the request may have been read by the other side, whatever happens.
+    is_connected: bool = False
+
+
+_call: contextvars.ContextVar[_Call] = contextvars.ContextVar("outgoing_call")
 
 
 def is_public(address: str) -> bool:
-    """Tell whether an address is out on the internet (E3).
-
-    `ipaddress.is_global` alone lets NAT64, 6to4, Teredo, site-local, IPv4-compatible and multicast addresses pass.
-    """
+    """Tell whether an IP address is out on the internet (E3). Raises ValueError for what is none."""
     ip = ipaddress.ip_address(address.partition("%")[0])
-    if not ip.is_global or ip.is_multicast or ip.is_reserved or ip.is_unspecified:
+    if not ip.is_global or ip.is_multicast or ip.is_reserved:
         return False
-    return not (ip.version == 6 and any(ip in network for network in _TUNNELS))
+    # All of NAT64, IPv4-mapped and -compatible, site-local and unique-local lies outside of global unicast.
+    if isinstance(ip, ipaddress.IPv6Address) and ip not in _GLOBAL_UNICAST:
+        return False
+    return not any(ip in network for network in _NOT_PUBLIC)
 
 
 def may_be_private(host: str) -> bool:
@@ -56,38 +94,37 @@ def may_be_private(host: str) -> bool:
     return host.lower() in allowed
 
 
-class _GuardedResolver(AbstractResolver):
-    """Resolves a name and refuses if any address must not be reached."""
-
-    def __init__(self) -> None:
-        self._resolver = ThreadedResolver()
-
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
-        found = await self._resolver.resolve(host, port, family)
-        if not may_be_private(host) and not all(is_public(entry["host"]) for entry in found):
-            raise BlockedAddressError(host)
-        return found
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
 def new_session(*, in_flight: int = 10) -> aiohttp.ClientSession:
     """Return a client session with our guards, for `send`. Must be made inside a running loop."""
-    connector = aiohttp.TCPConnector(limit=in_flight, resolver=_GuardedResolver(), ttl_dns_cache=60)
+    connector = _GuardedConnector(
+        limit=in_flight,
+        resolver=_Resolver(),
+        ttl_dns_cache=60,
+        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        socket_factory=_guarded_socket,
+    )
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,
+        middlewares=(_send_once,),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
     )
 
 
 async def send(session: aiohttp.ClientSession, request: OutgoingRequest) -> Answer | NoAnswer:
-    """Send one request and read its bounded answer within its deadline. Never raises for what the other side does."""
-    if blocked := _refusal(request.url):
-        return blocked
+    """Send one request and read its bounded answer within its deadline. Never raises for what the other side does.
+
+    A request that failed before a connection stood surely did not arrive. After that nobody can know: a reset may
+    come before or after the other side has acted on it.
+    """
+    url = urlsplit(request.url)
+    if url.scheme != "https" and not (url.scheme == "http" and settings.EGRESS_PLAIN_HTTP):
+        return NoAnswer(is_sent=False, reason="blocked")
+    call = _Call(may_be_private(url.hostname or ""))
+    token = _call.set(call)
     try:
         async with asyncio.timeout(request.timeout.total_seconds()):
             async with session.request(
@@ -96,25 +133,20 @@ async def send(session: aiohttp.ClientSession, request: OutgoingRequest) -> Answ
                 headers=request.headers,
                 data=request.body or None,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=None),
             ) as response:
-                body = await _read_bounded(response)
-                if body is None:
-                    return NoAnswer(is_sent=True, reason="too long")
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, body)
+                return await _read(response, request.max_body)
     except TimeoutError:
-        return NoAnswer(is_sent=True, reason="time-out")
-    except BlockedAddressError:
-        return NoAnswer(is_sent=False, reason="blocked")
-    except aiohttp.ClientConnectorDNSError as error:
-        return NoAnswer(is_sent=False, reason="blocked" if isinstance(error.os_error, BlockedAddressError) else "dns")
-    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientSSLError, ssl.SSLError):
+        return NoAnswer(call.is_connected, "time-out")
+    except aiohttp.ClientConnectorDNSError:
+        return NoAnswer(is_sent=False, reason="dns")
+    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
         return NoAnswer(is_sent=False, reason="tls")
-    except aiohttp.ClientConnectorError:
-        return NoAnswer(is_sent=False, reason="refused")
-    except (aiohttp.ClientError, OSError, ValueError):
-        return NoAnswer(is_sent=True, reason="reset")
+    except aiohttp.InvalidURL:
+        return NoAnswer(is_sent=False, reason="blocked")
+    except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError):
+        return NoAnswer(call.is_connected, _reason(call))
+    finally:
+        _call.reset(token)
 
 
 def send_blocking(request: OutgoingRequest) -> Answer | NoAnswer:
@@ -127,25 +159,84 @@ def send_blocking(request: OutgoingRequest) -> Answer | NoAnswer:
     return asyncio.run(call())
 
 
-async def _read_bounded(response: aiohttp.ClientResponse) -> bytes | None:
-    """Read the body; None if it is longer than MAX_BODY."""
+def _reason(call: _Call) -> str:
+    if call.is_connected:
+        return "reset"
+    return "blocked" if call.is_blocked else "refused"
+
+
+async def _read(response: aiohttp.ClientResponse, limit: int) -> Answer | NoAnswer:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > limit:
             response.close()
-            return None
-    return bytes(body)
+            return NoAnswer(is_sent=True, reason="too long")
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(response.status, headers, bytes(body))
 
 
-def _refusal(url: str) -> NoAnswer | None:
-    """Refuse plain http (B2) and literal private addresses, which never meet the resolver."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    if parts.scheme != "https" and not (parts.scheme == "http" and settings.EGRESS_PLAIN_HTTP):
-        return NoAnswer(is_sent=False, reason="blocked")
+class _GuardedConnector(aiohttp.TCPConnector):
+    """Notes when a connection stands."""
+
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: ClientTimeout) -> Connection:  # noqa: ASYNC109
+        connection = await super().connect(req, traces=traces, timeout=timeout)
+        _call.get().is_connected = True
+        return connection
+
+
+def _guarded_socket(
+    address: tuple[int, int, int, str, tuple[str, int] | tuple[str, int, int, int]],
+) -> socket.socket:
+    """Make the socket for one address, or refuse to (E2, E3)."""
+    family, kind, protocol, _, (host, *_) = address
+    call = _call.get()
+    if not call.may_be_private and not is_public(host):
+        call.is_blocked = True
+        raise BlockedAddressError(f"{host} is not an address on the internet")
+    return socket.socket(family, kind, protocol)
+
+
+async def _send_once(
+    request: ClientRequest, handler: Callable[[ClientRequest], Awaitable[aiohttp.ClientResponse]]
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET or DELETE again when the connection drops (B10)."""
     try:
-        literal = is_public(host)
-    except ValueError:
-        return None
-    return None if literal or may_be_private(host) else NoAnswer(is_sent=False, reason="blocked")
+        return await handler(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise aiohttp.ClientConnectionError("the connection was dropped") from error
+
+
+class _Resolver(AbstractResolver):
+    """Looks names up in threads of our own: closing a loop waits for its threads, and a name server may hang."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        loop = asyncio.get_running_loop()
+        look_up = functools.partial(
+            socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+        found = await loop.run_in_executor(_dns_threads(os.getpid()), look_up)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        """Keep the threads: they are shared."""
+
+
+@functools.cache
+def _dns_threads(process: int) -> ThreadPoolExecutor:
+    """Return the threads of one process; a forked worker makes its own."""
+    return ThreadPoolExecutor(DNS_THREADS, thread_name_prefix="dns")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+# An opaque id, as long as we store it.
+_CLOUD_ID = re.compile(r"[\x21-\x7e]{1,128}")
+_SCOPE = re.compile(r"[\x21-\x7e]{1,200}")
+_ADDRESS = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?")
 
 
 @dataclass(frozen=True)
@@ -35,22 +41,54 @@ def read_atlassian_sites(body: Any) -> tuple[SiteInfo, ...]:
         raise UnreadableSitesError("not a list")
     merged: dict[str, SiteInfo] = {}
     for entry in body:
-        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not entry["id"]:
-            raise UnreadableSitesError("an entry without an id")
-        listed = entry.get("scopes")
-        scopes = {scope for scope in listed if isinstance(scope, str)} if isinstance(listed, list) else set()
-        earlier = merged.get(entry["id"])
+        site = _atlassian_site(entry)
+        earlier = merged.get(site.cloud_id)
         if earlier:
-            scopes |= set(earlier.scopes)
-        url = entry.get("url") if isinstance(entry.get("url"), str) else ""
-        merged[entry["id"]] = SiteInfo(
-            cloud_id=entry["id"][:128],
-            name=str(entry.get("name") or entry["id"])[:200],
-            url=url if urlsplit(url).scheme in {"https", "http"} else "",
-            products=_products(scopes),
-            scopes=tuple(sorted(scopes)),
-        )
+            scopes = {*earlier.scopes, *site.scopes}
+            site = dataclasses.replace(
+                earlier,
+                url=earlier.url or site.url,
+                products=_products(scopes),
+                scopes=tuple(sorted(scopes)),
+            )
+        merged[site.cloud_id] = site
     return tuple(sorted(merged.values(), key=lambda site: (site.name.lower(), site.cloud_id)))
+
+
+def _atlassian_site(entry: Any) -> SiteInfo:
+    cloud_id = entry.get("id") if isinstance(entry, dict) else None
+    if not isinstance(cloud_id, str) or not _CLOUD_ID.fullmatch(cloud_id):
+        raise UnreadableSitesError("an entry without a usable id")
+    listed = entry.get("scopes")
+    scopes = {scope for scope in listed if _is_scope(scope)} if isinstance(listed, list) else set()
+    return SiteInfo(
+        cloud_id=cloud_id,
+        name=_line(entry.get("name")) or cloud_id,
+        url=_address(entry.get("url")),
+        products=_products(scopes),
+        scopes=tuple(sorted(scopes)),
+    )
+
+
+def _is_scope(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and _SCOPE.fullmatch(value) is not None
+
+
+def _line(value: Any) -> str:
+    """Return one line of printable text, at most 200 characters: PostgreSQL stores no NUL, a page no line breaks."""
+    return (
+        "".join(letter for letter in value if letter.isprintable())[:200].strip()
+        if isinstance(value, str)
+        else ""
+    )
+
+
+def _address(value: Any) -> str:
+    """Return an http(s) address that may be shown as a link, or ""."""
+    text = _line(value)
+    if text != value or not _ADDRESS.fullmatch(text):
+        return ""
+    return text
 
 
 def _products(scopes: set[str]) -> tuple[str, ...]:

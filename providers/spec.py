@@ -43,6 +43,10 @@ class Rotation(enum.StrEnum):
     STRICT = "strict"  # A new one each time, the old one is dead at once.
 
 
+# What a callback's `error` can mean here; each has a page of its own.
+CALLBACK_FAILURES = ("cancelled", "redirect_uri_not_registered", "scope_not_enabled", "provider_down")
+
+
 class Outcome(enum.StrEnum):
     """What a token request came to. Every answer is exactly one of these."""
 
@@ -65,12 +69,13 @@ class ErrorRule:
     cause: str = ""
 
     def matches(self, *, error: str, status: int, grant_type: str) -> bool:
-        """Tell whether this row applies to an error answer."""
-        return (
-            self.error in (None, error)
-            and self.status in (None, status)
-            and self.grant_type in (None, grant_type)
-        )
+        """Tell whether this row applies to an error answer.
+
+        A row without a status says nothing of 429 and 5xx: a provider in trouble may send any error code, and a
+        grant must not end for it.
+        """
+        is_status = status == self.status if self.status else status < 500 and status != 429
+        return is_status and self.error in (None, error) and self.grant_type in (None, grant_type)
 
 
 @dataclass(frozen=True)
@@ -115,7 +120,8 @@ class RefreshPolicy:
     rotation: Rotation
     leeway: timedelta = timedelta(0)  # How long a spent refresh token may be used again.
     ahead: timedelta = timedelta(minutes=5)  # How long before expiry a refresh is due, at most.
-    companion: timedelta | None = None  # An old access token dies this long after a refresh, if sooner than its expiry.
+    # An old access token dies this long after a refresh, if sooner than its expiry.
+    companion: timedelta | None = None
     idle_limit: timedelta | None = None
     absolute_limit: timedelta | None = None
     default_lifetime: timedelta = timedelta(hours=1)  # When the answer has no usable expires_in.
@@ -160,9 +166,12 @@ class ProviderSpec:
     client_auth: ClientAuth = ClientAuth.POST
     body_format: BodyFormat = BodyFormat.FORM
     pkce: Pkce = Pkce.SEND
-    scope_separator: str = " "
+    scope_separator: str = " "  # "": the provider takes no scopes.
+    scope_param: str = "scope"
     authorize_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
+    token_type: str = "bearer"  # noqa: S105 - In small letters; Slack's user tokens are of type "user".
+    answer_in: str = ""  # The object in the answer that holds the tokens, such as Slack's "authed_user".
     error_map: tuple[ErrorRule, ...] = ()
     callback_errors: Mapping[str, str] = field(default_factory=dict)
     read_timeout: timedelta = timedelta(seconds=20)
