@@ -3,7 +3,6 @@
 Like Atlassian, a request that is wrong ends on an error page of the provider; the redirect URI is never called.
 """
 
-from collections import Counter
 from secrets import token_hex, token_urlsafe
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -133,7 +132,7 @@ def to_error_page(error: str, description: str) -> web.Response:
 def _checked(state: State, request: web.Request) -> AuthorizeRequest:
     """Return the request if all is well with it. Raises AuthorizeError."""
     query, switches = request.query, state.switches
-    if any(count > 1 for count in Counter(query.keys()).values()):
+    if len(query) > len(set(query)):
         raise AuthorizeError("invalid_request", INCOMPLETE)
     client, redirect_uri = _client_and_redirect_uri(state, request)
     if query.get("audience") != AUDIENCE or query.get("response_type") != "code":
