@@ -114,11 +114,14 @@ async def mint(request: web.Request) -> web.StreamResponse:
     client = state.client(str(order.get("client_id", "")))
     if client is None:
         raise ControlError("client_id is missing or not registered.")
+    first = order.get("first", 0)
+    if isinstance(first, bool) or not isinstance(first, int):
+        raise ControlError("first must be a whole number.")
     scopes = str(order.get("scope", "offline_access read:me read:jira-user read:jira-work")).split()
     issuer_url = str(request.url.origin())
     minted = []
     for number in range(count):
-        slug = str(order.get("account") or f"{MADE_UP_PREFIX}{order.get('first', 0) + number}")
+        slug = str(order.get("account") or f"{MADE_UP_PREFIX}{first + number}")
         account = find_account(slug)
         if account is None:
             raise ControlError(f"There is no account {slug!r}. There are {', '.join(ACCOUNTS)} and user-….")
