@@ -81,7 +81,7 @@ class EmbeddedServers:
         Raises InUseError if another process runs them already, LocalError if they cannot run here.
         """
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_lock()
         except OSError as error:
             raise LocalError(
@@ -104,6 +104,12 @@ class EmbeddedServers:
         except BaseException:
             self.stop(force=True)
             raise
+
+    def find(self) -> None:
+        """Learn where the servers of another process listen, so that the URLs are theirs."""
+        note = self.folder / "sockets-elsewhere"
+        if note.exists():
+            self._sockets = Path(note.read_text())
 
     def restart(self, child: Child) -> None:
         """Start a server that has died again, and return when it answers."""

@@ -116,20 +116,26 @@ def run_as(data: Path) -> tuple[list[str], tuple[int, int] | None]:
     user, group = nobody()
     # The data folder is ours, so it may be opened for passing through; what is above it is not touched.
     data.chmod(data.stat().st_mode | stat.S_IXOTH)
+    test = [str(program("postgres")), "--version"]
     closed = [folder for place in (data, program("postgres")) for folder in closed_folders(place, group)]
     if not closed:
-        return [], (user, group)
+        with suppress(PermissionError):
+            subprocess.run(
+                test, check=True, capture_output=True, cwd="/", user=user, group=group, extra_groups=[]
+            )
+            return [], (user, group)
     # A folder above is private, as /root is. Rather than open it, let PostgreSQL pass: it keeps the one capability
     # to enter and read folders. (Containers often have only the wider "override".)
     setpriv = shutil.which("setpriv")
     for capability in ("dac_read_search", "dac_override") if setpriv else ():
         prefix = [str(setpriv), f"--reuid={user}", f"--regid={group}", "--clear-groups"]
         prefix += [f"--inh-caps=-all,+{capability}", f"--ambient-caps=-all,+{capability}", "--"]
-        if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode == 0:
+        if subprocess.run([*prefix, *test], check=False, capture_output=True, cwd="/").returncode == 0:
             return prefix, None
     raise LocalError(
-        f"PostgreSQL does not run as root, and as user nobody it cannot enter {closed[0]}. Move the project into "
-        "a folder that others may enter (such as /opt), or run as an ordinary user, or set DATABASE_URL."
+        f"PostgreSQL does not run as root, and as user nobody it cannot enter {(closed or [program('postgres')])[0]}. "
+        "Move the project into a folder that others may enter (such as /opt), or run as an ordinary user, "
+        "or set DATABASE_URL."
     )
 
 

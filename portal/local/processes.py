@@ -64,11 +64,13 @@ class Child:
         cwd: Path | None = None,
         stop_signals: Sequence[tuple[int, float]] = ((signal.SIGTERM, 10.0),),
         user: tuple[int, int] | None = None,
+        shows_output: bool = False,
     ) -> None:
         """Describe the process; start() starts it.
 
         stop_signals: what to send, and how many seconds to wait after each; SIGKILL follows the last.
         user: numeric user and group to run as; only root may give one.
+        shows_output: what it prints goes to our terminal, and only its errors go to the log.
         """
         self.name = name
         self.command = list(command)
@@ -79,6 +81,8 @@ class Child:
         self._cwd = cwd
         self._stop_signals = list(stop_signals)
         self._user = user
+        self._shows_output = shows_output
+        self._is_asked = False
         self._process: subprocess.Popen[bytes] | None = None
         self._log_offset = 0
 
@@ -88,8 +92,8 @@ class Child:
             self._process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
+                stdout=None if self._shows_output else log,
+                stderr=log,
                 env=self._env,
                 cwd=self._cwd,
                 start_new_session=True,
@@ -98,6 +102,7 @@ class Child:
                 extra_groups=[] if self._user else None,
             )
         self.started_at = time.monotonic()
+        self._is_asked = False
         self._watchdog.add(self._process.pid, self._stop_signals[0][0])
 
     @property
@@ -113,32 +118,37 @@ class Child:
 
     def ask_to_stop(self) -> None:
         """Send the first stop signal and return at once."""
-        if self._process is not None and self._process.poll() is None:
-            self._signal(self._stop_signals[0][0], group=False)
+        if self._process is not None and self._process.poll() is None and not self._is_asked:
+            self._is_asked = True
+            self._signal(self._stop_signals[0][0])
 
     def stop(self, *, force: bool = False) -> None:
         """Stop the process and every process that it started; return when they are gone."""
         if self._process is None:
             return
         if not force:
-            for number, patience_s in self._stop_signals:
-                if self._process.poll() is None:
-                    self._signal(number, group=False)
-                    with suppress(subprocess.TimeoutExpired):
-                        self._process.wait(patience_s)
+            self.ask_to_stop()
+            for step, (number, patience_s) in enumerate(self._stop_signals):
+                if step and self._process.poll() is None:
+                    self._signal(number)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(patience_s)
         # Also when it ended by itself: its own children may still hold a port.
-        self._signal(signal.SIGKILL, group=True)
+        self.kill_group()
         self._process.wait()
         self._watchdog.remove(self._process.pid)
         self._process = None
 
-    def _signal(self, number: int, *, group: bool) -> None:
+    def kill_group(self) -> None:
+        """Kill the process and every process that it started, and do not wait."""
+        if self._process is not None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _signal(self, number: int) -> None:
         assert self._process is not None
         with suppress(ProcessLookupError, PermissionError):
-            if group:
-                os.killpg(self._process.pid, number)
-            else:
-                os.kill(self._process.pid, number)
+            os.kill(self._process.pid, number)
 
     def last_lines(self, count: int = 15) -> str:
         """Return the end of what the process has written since its latest start."""

@@ -1,0 +1,47 @@
+# The commands of this project. `make help` prints them.
+
+PYTHON ?= python3
+VENV_PYTHON = .venv/bin/python
+# GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix install install-dev sandbox shell bench-sandbox lock clean
+
+help: ## Show this help
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run obeys PORT, SANDBOX_PORT, DATA_DIR, DATABASE_URL, REDIS_URL and SANDBOX=off."
+
+run: install ## Start everything on this machine, with a demo: http://127.0.0.1:8000
+	@exec $(VENV_PYTHON) -m portal.local.up
+
+test: install-dev ## Run all tests (ARGS="-k name" for some)
+	@exec $(VENV_PYTHON) -m portal.local.run_tests $(ARGS)
+
+check: install-dev ## Check style, types, layers, templates, migrations and production settings
+	@exec $(VENV_PYTHON) -m portal.local.run_checks
+
+fix: install-dev ## Format the code and repair what can be repaired
+	@$(VENV_PYTHON) -m ruff check --fix-only --quiet .
+	@$(VENV_PYTHON) -m ruff format .
+	@git ls-files -z 'templates/*.html' | xargs -0 $(VENV_PYTHON) -m djade
+
+install: ## Make .venv and install the pinned requirements (the others do it themselves)
+	@$(PYTHON) portal/local/install.py requirements.txt
+
+install-dev: ## The same, with what the tests and checks need
+	@$(PYTHON) portal/local/install.py requirements.txt requirements-dev.txt
+
+sandbox: install ## Start only the Atlassian sandbox: http://127.0.0.1:8001
+	@exec $(VENV_PYTHON) -m portal.local.manage sandbox --port $${SANDBOX_PORT:-8001} $(ARGS)
+
+shell: install ## Open a Python shell on the data of a running `make run`
+	@exec $(VENV_PYTHON) -m portal.local.manage shell $(ARGS)
+
+bench-sandbox: install ## Measure how many token requests a second the sandbox answers
+	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
+
+lock: install-dev ## Write the versions of all installed packages to constraints.txt
+	@exec $(VENV_PYTHON) -m portal.local.lock
+
+clean: ## Delete the virtual environment and all local data, the demo's database included
+	rm -rf .venv .venv.lock .data
