@@ -24,6 +24,8 @@ def surroundings(request: HttpRequest) -> dict[str, Any]:
         "SANDBOX_URL": settings.SANDBOX_URL,
         "DEMO": settings.DEMO,
         "DEMO_EMAIL": settings.DEMO_EMAIL if settings.DEMO else "",
+        # Made up and of no worth: it opens demo data on this machine. The sign-in page shows it.
+        "DEMO_PASSWORD": settings.DEMO_PASSWORD if settings.DEMO else "",
         "application": application,
         "can": {permission.name for permission in PERMISSIONS[Role(role)]} if role else set(),
     }

@@ -245,7 +245,8 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF],
+        # Chromium holds a form's redirects to this too: signing in with Atlassian goes to auth. and id.atlassian.com.
+        "form-action": [SELF, "https://*.atlassian.com"] if SIGN_IN_ATLASSIAN_CLIENT_ID else [SELF],
         "base-uri": [NONE],
         "object-src": [NONE],
         "frame-ancestors": [NONE],

@@ -137,6 +137,16 @@
   document.addEventListener("input", (event) => {
     if (event.target.matches("[data-filter]")) filter(event.target);
   });
+  // allauth's passkey scripts: cancelled, timed out, or no key at hand.
+  document.addEventListener("allauth.error", (event) => {
+    event.preventDefault();
+    const region = document.querySelector(".messages");
+    if (!region) return;
+    const note = document.createElement("p");
+    note.className = "message warning";
+    note.textContent = "The browser got no answer from a key. Try again, or use another way.";
+    region.replaceChildren(note);
+  });
   document.addEventListener("htmx:load", (event) => prepare(event.target));
   window.addEventListener("pageshow", forgetSubmits);
   prepare(document);
