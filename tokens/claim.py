@@ -71,21 +71,28 @@ SELECT claimed.*, t.refresh_token
 FROM claimed LEFT JOIN tokens_granttokens t ON t.grant_id = claimed.id
 """
 
-# Per configuration in due order, so that one application's thousands do not stand before another's one. A
-# configuration that the provider refuses is asked with a single grant at a time.
+# Every configuration with something due gets the same share, in due order, so that one application's thousands do not
+# stand before another's one. A configuration that the provider refuses is asked with a single grant at a time.
 _DUE = """
     SELECT g.id, g.inflight_since, c.problem_code
-    FROM providers_providerconfig c
-    JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
+    FROM (
+        SELECT c.id, c.problem_code, count(*) OVER () AS sharers
+        FROM providers_providerconfig c
+        JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
+        WHERE c.is_enabled AND (c.problem_code = '' OR %(probes)s > 0) AND EXISTS (
+            SELECT FROM tokens_grant
+            WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
+                AND (claim_until IS NULL OR claim_until <= clock_timestamp())
+        )
+    ) c
     CROSS JOIN LATERAL (
-        SELECT id, inflight_since, refresh_due_at FROM tokens_grant
+        SELECT id, inflight_since FROM tokens_grant
         WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
             AND (claim_until IS NULL OR claim_until <= clock_timestamp())
         ORDER BY refresh_due_at
-        LIMIT CASE WHEN c.problem_code = '' THEN %(limit)s ELSE %(probes)s END
+        LIMIT CASE WHEN c.problem_code = '' THEN (%(limit)s + c.sharers - 1) / c.sharers ELSE %(probes)s END
         FOR UPDATE SKIP LOCKED
     ) g
-    WHERE c.is_enabled
     LIMIT %(limit)s
 """
 
@@ -102,7 +109,7 @@ _ONE = """
 
 
 def claim_due(*, limit: int, trigger: Trigger, probes: int = 1) -> list[Claim]:
-    """Claim up to `limit` grants whose refresh is due; `probes` of each configuration that is failing.
+    """Claim up to `limit` grants whose refresh is due, shared between configurations; `probes` of each failing one.
 
     Durable on return. Any number of workers may call this at once; no grant is claimed twice.
     """

@@ -111,10 +111,9 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = timedelta(seconds=6
     with Calls(in_flight) as calls:
         while True:
             if is_more and calls.free and time.monotonic() < stop:
-                limit = calls.free
-                claims = claim_due(limit=limit, trigger=Trigger.BEAT, probes=probes)
+                claims = claim_due(limit=calls.free, trigger=Trigger.BEAT, probes=probes)
                 # A configuration that is failing is asked once a tick, not once a round.
-                is_more, probes = len(claims) == limit, 0
+                is_more, probes = bool(claims), 0
                 _load(configs, claims)
                 for claim in claims:
                     calls.start(claim, configs[claim.provider_config_id])
