@@ -79,7 +79,9 @@ def test_a_refresh_is_journaled_and_counted(connect: Connect) -> None:
 
     attempt = RefreshAttempt.objects.get(grant=grant)
     assert (attempt.outcome, attempt.gen, attempt.trigger) == ("ok", grant.gen, "beat")
-    assert attempt.sent_at and attempt.answered_at and attempt.committed_at
+    assert attempt.sent_at
+    assert attempt.answered_at
+    assert attempt.committed_at
     assert attempt.claimed_at <= attempt.answered_at <= attempt.committed_at
     assert RefreshCount.objects.get().count == 1
 
@@ -90,7 +92,8 @@ def test_the_next_refresh_comes_ahead_of_expiry_and_within_the_leeway(connect: C
     drain()
 
     after = Grant.objects.get(pk=grant.pk)
-    assert after.access_expires_at and after.refresh_due_at
+    assert after.access_expires_at
+    assert after.refresh_due_at
     ahead = after.access_expires_at - after.refresh_due_at
     assert timedelta(minutes=7) < ahead <= timedelta(minutes=10)
 
@@ -247,7 +250,7 @@ def test_retry_after_is_honoured(connect: Connect, sandbox: SandboxThread) -> No
     assert timedelta(seconds=110) < after.next_attempt_at - database_now() < timedelta(seconds=130)
 
 
-def test_a_wrong_client_secret_blames_the_configuration_and_touches_no_grant_B9(
+def test_a_wrong_client_secret_blames_the_configuration_and_touches_no_grant_b9(
     connect: Connect, config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
     grants = [
@@ -317,7 +320,7 @@ def test_a_dead_refresh_token_is_asked_once_more_and_then_needs_reconnecting(
 
 
 @pytest.mark.parametrize("style", ["unauthorized_client", "invalid_grant"])
-def test_both_of_atlassians_words_for_a_dead_token_are_understood_B8(
+def test_both_of_atlassians_words_for_a_dead_token_are_understood_b8(
     connect: Connect, config: ProviderConfig, sandbox: SandboxThread, style: str
 ) -> None:
     grant = connect(due=True)
@@ -391,7 +394,7 @@ def test_a_verdict_is_left_to_the_newer_claim_on_the_same_generation(connect: Co
     assert after.claim_owner is not None
 
 
-def test_an_answer_without_a_refresh_token_keeps_the_old_one_B5(
+def test_an_answer_without_a_refresh_token_keeps_the_old_one_b5(
     connect: Connect, sandbox: SandboxThread
 ) -> None:
     sandbox.set(omit_refresh_token_on_refresh=True)
@@ -404,7 +407,7 @@ def test_an_answer_without_a_refresh_token_keeps_the_old_one_B5(
     assert stored(grant) == before
 
 
-def test_an_answer_without_a_usable_lifetime_has_a_defined_expiry_B6(
+def test_an_answer_without_a_usable_lifetime_has_a_defined_expiry_b6(
     connect: Connect, sandbox: SandboxThread
 ) -> None:
     sandbox.set(no_expires_in=True)
@@ -430,7 +433,7 @@ def test_a_grant_without_a_refresh_token_needs_reconnecting_when_its_access_ends
     assert "no refresh token" in after.cause
 
 
-def test_an_unreadable_grant_is_set_aside_and_the_others_go_on_C8(
+def test_an_unreadable_grant_is_set_aside_and_the_others_go_on_c8(
     connect: Connect, sandbox: SandboxThread
 ) -> None:
     broken, whole = connect(due=True, account="jo"), connect(due=True, account="sam")

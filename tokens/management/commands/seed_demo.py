@@ -1,0 +1,76 @@
+"""Make the demo that `make run` shows. Doing it again changes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
+from django.utils import timezone
+
+from portal.audit import SYSTEM, record
+from portal.models import Application, Event, Membership, Role, User
+from providers.models import ProviderConfig
+
+# The sandbox knows this client; it opens nothing anywhere else.
+SANDBOX_CLIENT_ID = "sandbox-client-id-for-the-demo-00"
+SANDBOX_CLIENT_SECRET = "ATOAsandbox-client-secret-for-the-demo"  # noqa: S105
+DEMO_SCOPES = [
+    "read:me",
+    "offline_access",
+    "read:jira-work",
+    "write:jira-work",
+    "read:jira-user",
+    "read:confluence-content.all",
+]
+
+
+class Command(BaseCommand):
+    """Seed the demo: one owner, an empty application to try things on, and one that is already set up."""
+
+    help = "Make the demo login and two applications. Only where DEMO is on."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Make what is missing."""
+        if not settings.DEMO:
+            raise CommandError("This makes an account with a known password: only where DEMO is on (see `make run`).")
+        if not settings.DEMO_PASSWORD:
+            raise CommandError("DEMO_PASSWORD is not set.")
+        with transaction.atomic():
+            owner = self._owner()
+            self._application(owner, "Acme Tasks", "acme-tasks")
+            wiki = self._application(owner, "Acme Wiki", "acme-wiki")
+            if settings.SANDBOX_URL:
+                self._provider(owner, wiki)
+
+    def _owner(self) -> User:
+        owner = User.objects.filter(email=settings.DEMO_EMAIL).first()
+        if owner is None:
+            owner = User.objects.create_superuser(settings.DEMO_EMAIL, settings.DEMO_PASSWORD, name="Demo Admin")
+        return owner
+
+    def _application(self, owner: User, name: str, slug: str) -> Application:
+        application, is_new = Application.objects.get_or_create(
+            slug=slug, defaults={"name": name, "return_origins": [settings.PUBLIC_URL]}
+        )
+        if is_new:
+            Membership.objects.create(application=application, user=owner, role=Role.OWNER)
+            record(Event.APPLICATION_CREATED, actor=SYSTEM, application=application, subject=application)
+        return application
+
+    def _provider(self, owner: User, application: Application) -> None:
+        if application.provider_configs.filter(provider_id="atlassian").exists():
+            return
+        config = ProviderConfig(
+            application=application,
+            provider_id="atlassian",
+            client_id=SANDBOX_CLIENT_ID,
+            scopes=DEMO_SCOPES,
+            secret_set_at=timezone.now(),
+            secret_set_by=owner,
+            created_by=owner,
+        )
+        config.set_client_secret(SANDBOX_CLIENT_SECRET)
+        config.save()
+        record(Event.PROVIDER_ADDED, actor=SYSTEM, application=application, subject=config)
