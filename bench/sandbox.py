@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import socket
 import time
+from collections.abc import Callable
 from urllib.request import Request, urlopen
 
 from aiohttp import web
@@ -20,7 +21,9 @@ from aiohttp import web
 from providers.sandbox import serve
 
 CLIENT_ID = "bench-client"
-BARE_ANSWER = json.dumps({"access_token": "a" * 1500, "refresh_token": "r" * 1125, "expires_in": 3600}).encode()
+BARE_ANSWER = json.dumps(
+    {"access_token": "a" * 1500, "refresh_token": "r" * 1125, "expires_in": 3600}
+).encode()
 
 
 def main() -> None:
@@ -35,7 +38,7 @@ def main() -> None:
     print(f"ratio:                          {sandbox / bare:7.2f}")
 
 
-def _measure(target, seconds: float, connections: int, *, mints: bool) -> float:
+def _measure(target: Callable[[int], None], seconds: float, connections: int, *, mints: bool) -> float:
     port = _free_port()
     # Another process, so that server and client do not share an interpreter.
     server = multiprocessing.get_context("spawn").Process(target=target, args=(port,), daemon=True)

@@ -91,6 +91,8 @@ async def _own(request: web.Request, handler: Handler) -> web.StreamResponse:
     is_control = request.path.startswith("/_sandbox/") and request.path != "/_sandbox/"
     if is_control and not control.is_allowed(request, request.app[CONTROL_TOKEN]):
         return json_reply({"error": "The control token is missing or wrong."}, status=401)
+    if is_control and request.headers.get("Origin", str(request.url.origin())) != str(request.url.origin()):
+        return json_reply({"error": "Another site's page may not steer the sandbox."}, status=403)
     try:
         return await handler(request)
     except control.ControlError as error:

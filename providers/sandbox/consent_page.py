@@ -46,6 +46,7 @@ def _accounts(preferred: str) -> Html:
                 value=account.slug,
                 title=account.name,
                 detail=f"{account.email} · {account.site_names}",
+                group="",
                 STATE="required checked" if account.slug == chosen else "required",
             )
             for account in ACCOUNTS.values()
@@ -67,7 +68,10 @@ def _sites(state: State, asked: AuthorizeRequest) -> Html:
             id=f"site-{site.name}",
             value=site.cloud_id,
             title=site.name,
-            detail=f"{site.url} · " + ", ".join(a.name for a in ACCOUNTS.values() if site in a.sites),
+            detail=site.url,
+            # The style sheet hides the sites that the chosen account has not.
+            group="site "
+            + " ".join(f"of-{slug}" for slug, account in ACCOUNTS.items() if site in account.sites),
             STATE="required",
         )
         for site in SITES.values()

@@ -1,5 +1,6 @@
 """/ and /_sandbox/: what there is, on one page."""
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import islice
@@ -27,7 +28,7 @@ async def index(request: web.Request) -> web.StreamResponse:
             [f"{account.name} ({account.slug})", account.account_id, account.site_names]
             for account in ACCOUNTS.values()
         ),
-        SWITCHES=_rows([name, str(value)] for name, value in state.switches.as_dict().items()),
+        SWITCHES=_rows([name, json.dumps(value)] for name, value in state.switches.as_dict().items()),
         CALLS=_rows(
             [str(call.n), f"{call.method} {call.path}", str(call.status), f"{call.outcome} {call.fault}"]
             for call in islice(reversed(state.ledger.calls), 20)

@@ -144,6 +144,15 @@ def test_with_a_control_token_nobody_steers_without_it() -> None:
         assert call(authorize_url(sandbox)).status == 200
 
 
+def test_the_page_of_another_site_may_not_steer(sandbox: SandboxThread) -> None:
+    url = f"{sandbox.url}/_sandbox/reset"
+
+    theirs = call(url, order={}, headers={"Origin": "https://evil.example"})
+    ours = call(url, order={}, headers={"Origin": sandbox.url})
+
+    assert (theirs.status, ours.status) == (403, 200)
+
+
 def test_switches_of_the_start_survive_a_reset() -> None:
     with SandboxThread(access_ttl=120) as sandbox:
         sandbox.reset()
