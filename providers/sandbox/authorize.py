@@ -70,8 +70,11 @@ async def decide(request: web.Request) -> web.StreamResponse:
     if form.get("decision") != "accept":
         del state.pending[context]
         call.outcome = "access_denied"
-        return _back(
-            state, asked, error="access_denied", error_description="User did not authorize the request"
+        return lead_back(
+            asked.redirect_uri,
+            asked.state,
+            error="access_denied",
+            error_description="User did not authorize the request",
         )
 
     account = find_account(str(form.get("account", "")))
@@ -108,7 +111,7 @@ async def decide(request: web.Request) -> web.StreamResponse:
     )
     state.codes[digest(code)] = Code(asked, grant.id, state.now() + state.switches.code_ttl)
     call.outcome, call.presented, call.committed = "ok", digest(code), True
-    return _back(state, asked, code=code, iss=state.switches.iss or None)
+    return lead_back(asked.redirect_uri, asked.state, code=code, iss=state.switches.iss or None)
 
 
 async def error_page(request: web.Request) -> web.StreamResponse:
@@ -202,10 +205,10 @@ def _refusal(state: State, asked: AuthorizeRequest, account: Account) -> str:
     return ""
 
 
-def _back(state: State, asked: AuthorizeRequest, **answer: str | None) -> web.Response:
-    """Redirect to the client with the answer and the state it sent."""
-    parts = urlsplit(asked.redirect_uri)
-    pairs = {**answer, "state": asked.state}
+def lead_back(redirect_uri: str, state: str | None, **answer: str | None) -> web.Response:
+    """Redirect to the client with the answer and the state it sent; what is None is left out."""
+    parts = urlsplit(redirect_uri)
+    pairs = {**answer, "state": state}
     added = urlencode({name: value for name, value in pairs.items() if value is not None})
     location = urlunsplit(parts._replace(query=f"{parts.query}&{added}" if parts.query else added))
     return web.Response(status=302, headers={"Location": location, "Cache-Control": "no-store"})

@@ -5,7 +5,7 @@ It shows that a provider described by a catalog file of one's own works.
 """
 
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
@@ -50,9 +50,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
         error = "invalid_scope"
     if error:
         call.outcome = error
-        answer = {"error": error} | ({"state": query["state"]} if "state" in query else {})
-        location = urlunsplit(parts._replace(query=urlencode(answer)))
-        return web.Response(status=302, headers={"Location": location})
+        return authorize.lead_back(redirect_uri, query.get("state"), error=error)
     call.outcome = "ok"
     asked = AuthorizeRequest(
         GENERIC,

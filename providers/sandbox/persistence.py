@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from providers.sandbox.state import AccessToken, Client, Family, Grant, RefreshToken, State
+
+logger = logging.getLogger("sandbox")
 
 FORMAT = 1
 # How long a change may wait before it is written; several changes then cost one write.
@@ -29,6 +32,7 @@ class Keeper:
 
     def load(self) -> None:
         """Take over what the file holds; a missing file is an empty one. Raises ValueError for another's file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             return
         try:
@@ -55,7 +59,11 @@ class Keeper:
         """Write changes soon after they happen, until cancelled."""
         while True:
             await asyncio.sleep(DEBOUNCE_SECONDS)
-            self.save()
+            try:
+                self.save()
+            except OSError as error:
+                # A full disk must not end the demo; the next round tries again.
+                logger.warning("The sandbox cannot write %s: %s", self.path, error)
 
     def save(self) -> None:
         """Write the file if anything changed: whole or not at all, readable by its owner only."""

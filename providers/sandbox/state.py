@@ -116,6 +116,8 @@ class State:
 
     def __init__(self, switches: Switches | None = None) -> None:
         self.initial_switches = switches or Switches()
+        # Grows with every change that is worth keeping across a restart; a reset is one.
+        self.version = 0
         self.reset()
 
     def reset(self) -> None:
@@ -138,8 +140,7 @@ class State:
         self.contents: dict[str, list[dict[str, object]]] = {}
         # Product calls in the current minute, by (client id, cloud id).
         self.quota: dict[tuple[str, str], tuple[int, int]] = {}
-        # Grows with every change that is worth keeping across a restart.
-        self.version = 0
+        self.version += 1
 
     def now(self) -> float:
         """Return seconds since 1970 by the sandbox's clock."""

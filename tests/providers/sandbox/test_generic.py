@@ -108,8 +108,11 @@ def test_errors_at_authorize_go_back_to_the_client(sandbox: SandboxThread) -> No
     answer = call(generic_url(sandbox, scope="space separated"))
 
     assert answer.headers["Location"].startswith("http://portal.example/callback")
-    assert query_of(answer.headers["Location"])["error"] == "invalid_scope"
-    assert query_of(answer.headers["Location"])["state"] == "the-state"
+    assert query_of(answer.headers["Location"]) == {
+        "kept": "1",
+        "error": "invalid_scope",
+        "state": "the-state",
+    }
 
 
 def test_a_revoked_token_is_dead(sandbox: SandboxThread) -> None:
