@@ -14,8 +14,10 @@ from tests.factories import ApplicationFactory, MembershipFactory, UserFactory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from providers.sandbox.thread import SandboxThread
+    from tests.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -74,3 +76,13 @@ def _no_cache_between_tests() -> Iterator[None]:
     """Rate limits live in the cache, and one test's must not stop the next."""
     yield
     cache.clear()
+
+
+@pytest.fixture
+def processes(tmp_path: Path, transactional_db: None, sandbox: SandboxThread) -> Iterator[Processes]:
+    """Start real workers and beats against this test's database; the sandbox is their provider."""
+    from tests.processes import Processes
+
+    started = Processes(tmp_path)
+    yield started
+    started.stop()

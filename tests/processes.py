@@ -1,0 +1,110 @@
+"""Start our real processes against the test's database and broker, and end them with the test."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from django.conf import settings
+from django.db import connection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_database_url() -> str:
+    """Return the URL of the database that this test runs on."""
+    values = connection.settings_dict
+    options = {
+        name: str(value) for name, value in values.get("OPTIONS", {}).items() if name in ("host", "port")
+    }
+    host = quote(str(values["HOST"]), safe="") + (f":{values['PORT']}" if values["PORT"] else "")
+    user = quote(str(values["USER"])) + (f":{quote(str(values['PASSWORD']))}" if values["PASSWORD"] else "")
+    query = f"?{urlencode(options)}" if options else ""
+    return f"postgres://{user}@{host}/{values['NAME']}{query}"
+
+
+test_database_url.__test__ = False  # type: ignore[attr-defined]
+
+
+class Processes:
+    """Subprocesses with the test's settings in their environment; logs go to a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.running: list[subprocess.Popen[bytes]] = []
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": test_database_url(),
+            "REDIS_URL": settings.REDIS_URL,
+            "SANDBOX_URL": settings.SANDBOX_URL,
+            "EGRESS_PLAIN_HTTP": "true",
+            "LOG_LEVEL": "DEBUG",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self.environment.pop("PYTEST_CURRENT_TEST", None)
+
+    def start(self, name: str, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        """Start one of our processes with the project's Python; its output goes to `name`.log."""
+        with (self.folder / f"{name}.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *arguments],
+                cwd=ROOT,
+                env={**self.environment, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.running.append(process)
+        return process
+
+    def worker(self, name: str = "worker", **environment: str) -> subprocess.Popen[bytes]:
+        """Start a real Celery worker."""
+        return self.start(
+            name, "-m", "celery", "-A", "portal", "worker", "--concurrency", "1", "--loglevel", "DEBUG",
+            "--hostname", f"{name}@%h", **environment,
+        )  # fmt: skip
+
+    def beat(self, name: str = "beat", *, interval: float = 1) -> subprocess.Popen[bytes]:
+        """Start a real Celery beat that proposes every `interval` seconds."""
+        return self.start(
+            name, "-m", "celery", "-A", "portal", "beat", "--schedule", str(self.folder / f"{name}.schedule"),
+            "--loglevel", "DEBUG", REFRESH_INTERVAL_S=str(int(interval)),
+        )  # fmt: skip
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kill -9 a process with all its children."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        """End everything that was started."""
+        for process in self.running:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+    def logs(self) -> str:
+        """Return all output so far."""
+        return "\n".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 30, what: str = "") -> Any:
+    """Return the condition's value as soon as it is true; fail with a sentence if it never is."""
+    deadline = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Waited {seconds} s in vain{' for ' + what if what else ''}.")
+        time.sleep(0.1)
