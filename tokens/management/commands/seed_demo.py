@@ -34,7 +34,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Make what is missing."""
         if not settings.DEMO:
-            raise CommandError("This makes an account with a known password: only where DEMO is on (see `make run`).")
+            raise CommandError(
+                "This makes an account with a known password: only where DEMO is on (see `make run`)."
+            )
         if not settings.DEMO_PASSWORD:
             raise CommandError("DEMO_PASSWORD is not set.")
         with transaction.atomic():
@@ -47,7 +49,9 @@ class Command(BaseCommand):
     def _owner(self) -> User:
         owner = User.objects.filter(email=settings.DEMO_EMAIL).first()
         if owner is None:
-            owner = User.objects.create_superuser(settings.DEMO_EMAIL, settings.DEMO_PASSWORD, name="Demo Admin")
+            owner = User.objects.create_superuser(
+                settings.DEMO_EMAIL, settings.DEMO_PASSWORD, name="Demo Admin"
+            )
         return owner
 
     def _application(self, owner: User, name: str, slug: str) -> Application:
