@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV_PYTHON = .venv/bin/python
+# Runs a command under production settings with made-up values.
+PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
 .PHONY: help run test check fix install install-dev sandbox shell bench-sandbox lock clean
@@ -15,15 +17,22 @@ run: install ## Start everything on this machine, with a demo: http://127.0.0.1:
 	@exec $(VENV_PYTHON) -m portal.local.up
 
 test: install-dev ## Run all tests (ARGS="-k name" for some)
-	@exec $(VENV_PYTHON) -m portal.local.run_tests $(ARGS)
+	@CHROMIUM="$$($(VENV_PYTHON) -m tests.chromium)" && export CHROMIUM && \
+		exec $(VENV_PYTHON) -m pytest -n 2 --dist loadscope $(ARGS)
 
 check: install-dev ## Check style, types, layers, templates, migrations and production settings
-	@exec $(VENV_PYTHON) -m portal.local.run_checks
+	$(VENV_PYTHON) -m ruff check --quiet .
+	$(VENV_PYTHON) -m ruff format --check --quiet .
+	git ls-files -z 'templates/*.html' | xargs -0 .venv/bin/djade --check
+	.venv/bin/lint-imports --no-cache
+	$(PRODUCTION) -m mypy
+	$(PRODUCTION) -W ignore::RuntimeWarning manage.py makemigrations --check --dry-run
+	$(PRODUCTION) manage.py check --deploy --fail-level WARNING
 
 fix: install-dev ## Format the code and repair what can be repaired
 	@$(VENV_PYTHON) -m ruff check --fix-only --quiet .
 	@$(VENV_PYTHON) -m ruff format .
-	@git ls-files -z 'templates/*.html' | xargs -0 $(VENV_PYTHON) -m djade
+	@git ls-files -z 'templates/*.html' | xargs -0 .venv/bin/djade
 
 install: ## Make .venv and install the pinned requirements (the others do it themselves)
 	@$(PYTHON) portal/local/install.py requirements.txt
@@ -41,7 +50,8 @@ bench-sandbox: install ## Measure how many token requests a second the sandbox a
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
 
 lock: install-dev ## Write the versions of all installed packages to constraints.txt
-	@exec $(VENV_PYTHON) -m portal.local.lock
+	@echo "# Versions of everything that requirements*.txt need in their turn. Written by make lock." > constraints.txt
+	@$(VENV_PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable >> constraints.txt
 
 clean: ## Delete the virtual environment and all local data, the demo's database included
 	rm -rf .venv .venv.lock .data

@@ -225,12 +225,12 @@ class EmbeddedServers:
             client.ping()
 
     def _ask_postgres(self) -> None:
-        url = self._database_url("postgres")
-        with (
-            psycopg.connect(url, autocommit=True, connect_timeout=5) as connection,
-            suppress(psycopg.errors.DuplicateDatabase),
-        ):
-            connection.execute(f"CREATE DATABASE {DATABASE}")
+        with psycopg.connect(
+            self._database_url("postgres"), autocommit=True, connect_timeout=5
+        ) as connection:
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            if found is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
 
     def _wait_for(self, child: Child) -> None:
         ask: Callable[[], None] = self._ask_valkey if child.name == "valkey" else self._ask_postgres

@@ -43,9 +43,26 @@ def describe_children(place: Place, env: dict[str, str], watchdog: Watchdog) -> 
     commands["web"] += ["--port", str(place.port), "--blocking-threads", "8", "--workers-kill-timeout", "5"]
     commands["web"] += ["portal.wsgi:application"]
     celery = [python, "-m", "celery", "-A", "portal"]
-    commands["worker"] = [*celery, "worker", "--concurrency", "2", "--without-gossip", "--without-mingle"]
+    commands["worker"] = [
+        *celery,
+        "worker",
+        "--loglevel",
+        "INFO",
+        "--concurrency",
+        "2",
+        "--without-gossip",
+        "--without-mingle",
+    ]
     # No pid file: a stale one would stop the next start, and running two beats is harmless here.
-    commands["beat"] = [*celery, "beat", "--pidfile=", "--schedule", str(data / "celerybeat-schedule")]
+    commands["beat"] = [
+        *celery,
+        "beat",
+        "--loglevel",
+        "INFO",
+        "--pidfile=",
+        "--schedule",
+        str(data / "celerybeat-schedule"),
+    ]
     return [
         Child(
             name,

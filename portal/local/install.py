@@ -79,8 +79,8 @@ def is_venv_usable() -> bool:
     if not VENV_PYTHON.exists():
         return False
     test = "import sys, pip; sys.exit(sys.version_info < {!r})".format(OLDEST)
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.call([str(VENV_PYTHON), "-c", test], **quiet) == 0
+    command = [str(VENV_PYTHON), "-c", test]
+    return subprocess.call(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) == 0
 
 
 def make_venv() -> None:

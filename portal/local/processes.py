@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+LOG_MAX_BYTES = 10_000_000
+
 
 class Watchdog:
     """Our link to the watchdog process (see watchdog.py), which outlives us just long enough to stop our children."""
@@ -162,6 +164,8 @@ class Child:
 
 
 def open_log(path: Path) -> IO[bytes]:
-    """Open a log for appending, readable by its owner alone."""
+    """Open a log for appending, readable by its owner alone. A long one moves aside, and the one before it goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size > LOG_MAX_BYTES:
+        path.replace(path.with_name(path.name + ".1"))
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab")

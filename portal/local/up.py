@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from portal.embedded import EmbeddedServers
-from portal.local import ready
+from portal.local import leftovers, ready
 from portal.local.children import describe_children
 from portal.local.environment import HOST, ROOT, Place, environment, read_place, write_private
 from portal.local.errors import LocalError
@@ -35,8 +35,6 @@ STABLE_AFTER_S = 30.0
 LONGEST_PAUSE_S = 30.0
 # A terminal's Ctrl-C can reach us twice, from the terminal and through make; that is still one wish.
 DOUBLE_S = 0.5
-# How long the watchdog of a killed run may take (its GRACE_S and a little).
-WATCHDOG_S = 12.0
 
 
 class Stop(Exception):  # noqa: N818 - it is a wish, not an error.
@@ -89,7 +87,7 @@ class Up:
         try:
             ready.require_data_folder(self.place.data)
             lock = ready.hold_data_folder(self.place.data)
-            self.wait_for_killed_run(lock)
+            leftovers.end(self.place.data)
             ready.require_free_ports(self.place)
             ready.note_owner(lock, f"process {os.getpid()}, {self.place.portal_url}")
             self.start()
@@ -109,19 +107,6 @@ class Up:
                 ready.note_owner(lock, "")
                 os.close(lock)
         return 0
-
-    def wait_for_killed_run(self, lock: int) -> None:
-        """Give the processes of a run that was killed the seconds that they need to end."""
-        if not ready.owner(lock):
-            return
-        deadline = time.monotonic() + WATCHDOG_S
-        while time.monotonic() < deadline:
-            try:
-                ready.require_free_ports(self.place)
-            except LocalError:
-                self.sleep(0.3)
-            else:
-                return
 
     def start(self) -> None:
         """Start everything and return when it answers; raises LocalError if that cannot be."""
@@ -149,6 +134,7 @@ class Up:
             self.children = describe_children(self.place, self.env, self.watchdog)
             for child in self.children:
                 child.start()
+            leftovers.remember(data, self.children)
             self.wait_until_it_answers()
         print(f"  Ready after {time.monotonic() - start:.0f} s.\n", flush=True)
 
@@ -252,6 +238,7 @@ class Up:
                     del due[child.name]
                     child.stop(force=True)
                     child.start()
+                    leftovers.remember(self.place.data, self.children)
 
     def _pause(self, child: Child) -> float:
         """Return the seconds to wait before a restart: one, and twice as long for each further early death."""
@@ -278,6 +265,7 @@ class Up:
             self.servers.stop()
         self.watchdog.close()
         self.watchdog = None
+        leftovers.forget(self.place.data)
 
     def kill_everything(self) -> NoReturn:
         """End now. What is left is the watchdog's, so nothing can be in the way of leaving."""
