@@ -9,7 +9,6 @@ row, so a ciphertext that was moved anywhere else does not open. Master keys com
 from __future__ import annotations
 
 import base64
-import binascii
 import functools
 import json
 import os
@@ -66,13 +65,17 @@ class KeyRing:
         for item in items:
             key_id, _, text = item.strip().partition(":")
             if not key_id or not key_id.isascii() or len(key_id) > 32:
-                raise ImproperlyConfigured("ENCRYPTION_KEYS: every key needs an id of 1 to 32 letters, then ':'.")
+                raise ImproperlyConfigured(
+                    "ENCRYPTION_KEYS: every key needs an id of 1 to 32 letters, then ':'."
+                )
             try:
                 key = base64.b64decode(text, validate=True)
-            except binascii.Error:
+            except ValueError:  # Not base64, or not ASCII at all.
                 raise ImproperlyConfigured(f"ENCRYPTION_KEYS: key '{key_id}' is not valid base64.") from None
             if len(key) != KEY_BYTES:
-                raise ImproperlyConfigured(f"ENCRYPTION_KEYS: key '{key_id}' must be 32 bytes, it has {len(key)}.")
+                raise ImproperlyConfigured(
+                    f"ENCRYPTION_KEYS: key '{key_id}' must be 32 bytes, it has {len(key)}."
+                )
             if key_id in keys:
                 raise ImproperlyConfigured(f"ENCRYPTION_KEYS: the key id '{key_id}' stands there twice.")
             keys[key_id] = key
@@ -86,10 +89,11 @@ class KeyRing:
 
     def seal(self, plaintext: str, place: Place) -> bytes:
         """Encrypt text for one place with the current key and a fresh random nonce (C2)."""
-        key_id = self.current.encode()
-        header = bytes([FORMAT, len(key_id)]) + key_id
+        header = header_of(self.current)
         nonce = os.urandom(NONCE_BYTES)
-        sealed = self._cipher(self.current, place).encrypt(nonce, plaintext.encode(), place.associated_data(header))
+        sealed = self._cipher(self.current, place).encrypt(
+            nonce, plaintext.encode(), place.associated_data(header)
+        )
         return header + nonce + sealed
 
     def unseal(self, sealed: bytes, place: Place) -> str:
@@ -107,6 +111,12 @@ class KeyRing:
     def _cipher(self, key_id: str, place: Place) -> AESGCM:
         info = json.dumps(["portal", FORMAT, place.tenant, place.table, place.row]).encode()
         return AESGCM(HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(self._keys[key_id]))
+
+
+def header_of(key_id: str) -> bytes:
+    """Return what every value begins with that was sealed with a master key (C5)."""
+    name = key_id.encode("ascii")
+    return bytes([FORMAT, len(name)]) + name
 
 
 def key_id_of(sealed: bytes) -> str:
