@@ -42,8 +42,11 @@ ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS")
 SANDBOX_URL = env.str("SANDBOX_URL", default="").rstrip("/")
 # Folders with further catalog files, separated by commas.
 PROVIDER_CATALOG_DIRS = [Path(folder) for folder in env.list("PROVIDER_CATALOG_DIRS", default=[])]
-# Hosts of providers that may resolve to a private address, such as a self-hosted GitLab.
-EGRESS_PRIVATE_HOSTS = env.list("EGRESS_PRIVATE_HOSTS", default=[])
+# Hosts of providers that may resolve to a private address, such as a self-hosted GitLab. Development may use its own
+# machine.
+EGRESS_PRIVATE_HOSTS = env.list(
+    "EGRESS_PRIVATE_HOSTS", default=["127.0.0.1", "localhost", "::1"] if INSECURE_HTTP else []
+)
 # Plain http to providers; for development and tests only (B2).
 EGRESS_PLAIN_HTTP = env.bool("EGRESS_PLAIN_HTTP", default=INSECURE_HTTP)
 
@@ -194,6 +197,9 @@ MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = INSECURE_HTTP
 MFA_TOTP_ISSUER = "Developer portal"
+MFA_FORMS = {"activate_totp": "portal.second_factor.SealedActivateTOTPForm"}
+# Nobody can sign up with somebody else's address here, so an unconfirmed one is no reason to stay without.
+MFA_ALLOW_UNVERIFIED_EMAIL = True
 SOCIALACCOUNT_STORE_TOKENS = False
 SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
 SIGN_IN_ATLASSIAN_CLIENT_ID = env.str("SIGN_IN_ATLASSIAN_CLIENT_ID", default="")
