@@ -14,8 +14,8 @@ app.autodiscover_tasks()
 
 @celeryd_init.connect
 @beat_init.connect
-def _require_right_keys(**kwargs: object) -> None:
-    """Refuse to work with keys that do not fit the data (C7)."""
-    from portal.keycheck import require_right_keys
+def _require_sound_start(**kwargs: object) -> None:
+    """Refuse to work with keys that do not fit the data, or a wrong catalog file."""
+    from portal.start_up import require_sound_start
 
-    require_right_keys()
+    require_sound_start()

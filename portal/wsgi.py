@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "portal.settings")
 
 application = get_wsgi_application()
 
-# Only now can models be imported. Nothing is served with keys that do not fit the data (C7).
-from portal.keycheck import require_right_keys  # noqa: E402
+# Only now can models be imported.
+from portal.start_up import require_sound_start  # noqa: E402
 
-require_right_keys()
+require_sound_start()
