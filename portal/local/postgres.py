@@ -129,6 +129,8 @@ def run_as(data: Path) -> tuple[list[str], tuple[int, int] | None]:
     setpriv = shutil.which("setpriv")
     for capability in ("dac_read_search", "dac_override") if setpriv else ():
         prefix = [str(setpriv), f"--reuid={user}", f"--regid={group}", "--clear-groups"]
+        # initdb asks access(2), which believes in capabilities only under this bit.
+        prefix += ["--securebits=+no_setuid_fixup"]
         prefix += [f"--inh-caps=-all,+{capability}", f"--ambient-caps=-all,+{capability}", "--"]
         if subprocess.run([*prefix, *test], check=False, capture_output=True, cwd="/").returncode == 0:
             return prefix, None
