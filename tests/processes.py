@@ -48,6 +48,7 @@ class Processes:
             "SANDBOX_URL": settings.SANDBOX_URL,
             "EGRESS_PLAIN_HTTP": "true",
             "LOG_LEVEL": "DEBUG",
+            "PUBLIC_URL": "http://127.0.0.1:8000",
             "PYTHONUNBUFFERED": "1",
         }
         self.environment.pop("PYTEST_CURRENT_TEST", None)
