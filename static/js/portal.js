@@ -147,6 +147,17 @@
     note.textContent = "The browser got no answer from a key. Try again, or use another way.";
     region.replaceChildren(note);
   });
+  // <div data-poll hx-get hx-trigger="every 15s, poll">: asks only while it can be seen, and never takes away what
+  // somebody is reading, marking or about to press.
+  const isInUse = (region) => region.contains(document.activeElement) || region.querySelector("details[open]")
+    || (!getSelection().isCollapsed && region.contains(getSelection().anchorNode));
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.target.matches("[data-poll]") && (document.hidden || isInUse(event.target))) event.preventDefault();
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden) for (const region of document.querySelectorAll("[data-poll]")) window.htmx?.trigger(region, "poll");
+  });
+
   document.addEventListener("htmx:load", (event) => prepare(event.target));
   window.addEventListener("pageshow", forgetSubmits);
   prepare(document);

@@ -1,0 +1,295 @@
+"""Is an application's OAuth well? The few numbers and notes that Overview shows."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from django.db.models import Count, DateTimeField, Exists, F, Func, Max, OuterRef, Q, Sum, Value
+from django.db.models.functions import Now
+from django.urls import reverse
+
+from providers.models import ProviderConfig
+from providers.spec import Outcome
+from tokens import browse, chart
+from tokens.clock import database_now
+from tokens.commit import FENCED
+from tokens.failures import FAILURES
+from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus, RefreshCount
+from tokens.models.connect import SessionStatus
+from tokens.state import GrantState, describe
+
+if TYPE_CHECKING:
+    import uuid
+
+    from portal.models import Application
+
+DAY = dt.timedelta(hours=24)
+WEEK = dt.timedelta(days=7)
+LATEST = 8
+# Reasons why nobody can connect until an admin has done something; the others are a person's own affair.
+SET_UP_FAILURES = {
+    "redirect_uri_not_registered",
+    "scope_not_enabled",
+    "unreadable_secret",
+    "wrong_client_secret",
+    "profile_refused",
+}
+TONES = ("bad", "warn", "quiet", "good")
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that wants attention, and where to see to it. `permission` is needed to follow the link."""
+
+    tone: str
+    title: str
+    text: str
+    url: str
+    action: str
+    permission: str = "VIEW"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Connections by what they are, at one moment."""
+
+    alive: int
+    working: int
+    failing: int
+    pending: int
+    needs_reconnect: int
+    this_week: int
+    ever: int
+
+
+@dataclass(frozen=True)
+class FailedConnects:
+    """How often connecting failed for one reason in the last 24 hours."""
+
+    provider: str
+    reason: str
+    count: int
+    latest: dt.datetime
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All of it, at `now` on the database's clock."""
+
+    now: dt.datetime
+    configs: list[ProviderConfig]
+    counts: Counts
+    chart: chart.Chart
+    notes: list[Note]
+    failed_connects: list[FailedConnects]
+    latest: list[tuple[Grant, GrantState]]
+
+    @property
+    def state(self) -> GrantState:
+        """Return the whole in a word."""
+        worst = min((note.tone for note in self.notes), key=TONES.index, default="good")
+        if worst == "bad":
+            return GrantState("bad", "Something is broken")
+        if worst == "warn":
+            return GrantState("warn", "Needs attention")
+        return GrantState("good", "All well") if self.counts.ever else GrantState("quiet", "Nothing connected yet")
+
+
+def summarise(application: Application) -> Summary:
+    """Gather what Overview shows, in six statements however large the application is."""
+    now = database_now()
+    configs = list(ProviderConfig.objects.visible_to(application))
+    for config in configs:
+        config.application = application
+    counts = _counts(application, configs)
+    connects = _Connects(application, configs, now)
+    return Summary(
+        now=now,
+        configs=configs,
+        counts=counts,
+        chart=_chart(application, now),
+        notes=[*_config_notes(configs), *connects.notes(), *_grant_notes(application, counts)],
+        failed_connects=connects.failed(),
+        latest=_latest(application, configs, now),
+    )
+
+
+def _counts(application: Application, configs: list[ProviderConfig]) -> Counts:
+    # By the ids that we have, so that the scan needs no join.
+    running = Q(provider_config__in=[config.pk for config in configs if config.is_working])
+    active = Q(status=GrantStatus.ACTIVE)
+    alive = ~Q(status=GrantStatus.REVOKED)
+    return Counts(
+        **Grant.objects.visible_to(application).aggregate(
+            alive=Count("pk", filter=alive),
+            working=Count("pk", filter=active & running & Q(fail_outcome="")),
+            failing=Count("pk", filter=active & running & ~Q(fail_outcome="")),
+            pending=Count("pk", filter=Q(status=GrantStatus.PENDING)),
+            needs_reconnect=Count("pk", filter=Q(status=GrantStatus.NEEDS_RECONNECT)),
+            this_week=Count("pk", filter=alive & Q(connected_at__gte=Now() - WEEK)),
+            ever=Count("pk"),
+        )
+    )
+
+
+def _chart(application: Application, now: dt.datetime) -> chart.Chart:
+    half_hour = Func(
+        Value(chart.STEP),
+        F("starts_at"),
+        Value(browse.EPOCH),
+        function="date_bin",
+        output_field=DateTimeField(),
+    )
+    rows = (
+        RefreshCount.objects.filter(application=application, starts_at__gte=chart.starts_of(now)[0])
+        # An answer that came too late to count is neither a refresh nor a failure.
+        .exclude(outcome=FENCED)
+        .annotate(half_hour=half_hour)
+        .values_list("half_hour")
+        .annotate(
+            ok=Sum("count", filter=Q(outcome=Outcome.OK), default=0),
+            failed=Sum("count", filter=~Q(outcome=Outcome.OK), default=0),
+        )
+    )
+    return chart.draw({starts_at: (ok, failed) for starts_at, ok, failed in rows}, now)
+
+
+def _latest(
+    application: Application, configs: list[ProviderConfig], now: dt.datetime
+) -> list[tuple[Grant, GrantState]]:
+    by_id = {config.pk: config for config in configs}
+    grants = browse.with_site_names(Grant.objects.visible_to(application))[:LATEST]
+    found = []
+    for grant in grants:
+        grant.application, grant.provider_config = application, by_id[grant.provider_config_id]
+        found.append((grant, describe(grant, now)))
+    return found
+
+
+def _config_notes(configs: list[ProviderConfig]) -> list[Note]:
+    notes = []
+    for config in configs:
+        link = (config.get_absolute_url(), "Open provider", "MANAGE_PROVIDERS")
+        if config.problem_code and config.is_enabled:
+            notes.append(Note("bad", f"{config.provider_name} does not work.", config.problem_message, *link))
+        elif not config.is_enabled:
+            text = "Its connections stay, but nobody can connect, and nothing is refreshed or handed out."
+            notes.append(Note("quiet", f"{config.provider_name} is disabled.", text, *link))
+    return notes
+
+
+def _grant_notes(application: Application, counts: Counts) -> list[Note]:
+    list_url = reverse("grant-list", args=[application.slug])
+    notes = []
+    if counts.needs_reconnect:
+        notes.append(
+            Note(
+                "warn",
+                f"{_connections(counts.needs_reconnect)} must be reconnected.",
+                "The app was removed at the provider, a password changed, or it was unused for too long. "
+                "Send each person a reconnect link.",
+                f"{list_url}?status=needs_reconnect",
+                "Show them",
+            )
+        )
+    if counts.pending:
+        verb = "waits" if counts.pending == 1 else "wait"
+        notes.append(
+            Note(
+                "warn",
+                f"{_connections(counts.pending)} {verb} for confirmation.",
+                "Look whether the account is the end user's, then confirm or reject it.",
+                f"{list_url}?status=pending",
+                "Look at " + ("it" if counts.pending == 1 else "them"),
+            )
+        )
+    if counts.failing:
+        verb = "is" if counts.failing == 1 else "are"
+        notes.append(
+            Note(
+                "warn",
+                f"{_connections(counts.failing)} {verb} being retried.",
+                "The last refresh failed in a way that can pass. We keep trying; nothing is lost.",
+                f"{list_url}?status=retrying",
+                "Show them",
+            )
+        )
+    return notes
+
+
+def _connections(count: int) -> str:
+    return f"{count:,} connection" + ("" if count == 1 else "s")
+
+
+class _Connects:
+    """The connect sessions of the last 24 hours, by configuration and what became of them."""
+
+    def __init__(self, application: Application, configs: list[ProviderConfig], now: dt.datetime) -> None:
+        self.configs = {config.pk: config for config in configs}
+        unanswered = AuthorizationRequest.objects.filter(
+            session=OuterRef("pk"), spent_at=None, expires_at__lte=Now()
+        )
+        self.rows = list(
+            ConnectSession.objects.filter(application=application, created_at__gte=now - DAY)
+            .order_by()
+            .annotate(is_unanswered=Exists(unanswered))
+            .values("provider_config_id", "status", "failure", "is_unanswered")
+            .annotate(count=Count("pk"), latest=Max("created_at"))
+        )
+
+    def failed(self) -> list[FailedConnects]:
+        """Return how often connecting failed, by reason; the most frequent first."""
+        found: dict[tuple[uuid.UUID, str], FailedConnects] = {}
+        for row in self.rows:
+            if row["failure"]:
+                key = (row["provider_config_id"], row["failure"])
+                config = self.configs[row["provider_config_id"]]
+                before = found.get(key)
+                found[key] = FailedConnects(
+                    provider=config.provider_name,
+                    reason=_admin_words(row["failure"]),
+                    count=row["count"] + (before.count if before else 0),
+                    latest=max(row["latest"], before.latest) if before else row["latest"],
+                )
+        return sorted(found.values(), key=lambda one: (-one.count, one.provider, one.reason))
+
+    def notes(self) -> list[Note]:
+        """Return what an admin must see to, unless someone has connected since."""
+        return [note for config in self.configs.values() for note in self._notes_of(config)]
+
+    def _notes_of(self, config: ProviderConfig) -> list[Note]:
+        if not config.is_enabled:
+            return []
+        rows = [row for row in self.rows if row["provider_config_id"] == config.pk]
+        done = max((row["latest"] for row in rows if row["status"] == SessionStatus.DONE), default=None)
+        rows = [row for row in rows if done is None or row["latest"] > done]
+        link = (config.get_absolute_url(), "Open provider", "MANAGE_PROVIDERS")
+        # What the configuration itself reports is not said twice.
+        notes = [
+            Note("bad", f"Nobody can connect {config.provider_name}.", _admin_words(failure), *link)
+            for failure in sorted({row["failure"] for row in rows} & SET_UP_FAILURES)
+            if not config.problem_code
+        ]
+        lost = sum(
+            row["count"]
+            for row in rows
+            if row["is_unanswered"] and row["status"] == SessionStatus.OPEN and not row["failure"]
+        )
+        if lost and not notes and not config.problem_code:
+            who = "One person" if lost == 1 else f"{lost:,} people"
+            notes.append(
+                Note(
+                    "warn",
+                    f"{who} went to {config.provider_name} and did not come back.",
+                    "If it shows them an error, the redirect URI in its console is not the one on the provider page. "
+                    "Compare the two to the last character.",
+                    *link,
+                )
+            )
+        return notes
+
+
+def _admin_words(failure: str) -> str:
+    return FAILURES[failure].admin if failure in FAILURES else failure.replace("_", " ")
