@@ -41,11 +41,20 @@ def reject(grant: Grant, *, actor: Actor) -> Grant:
 
 
 def new_return_code(session: ConnectSession) -> str:
-    """Return a one-time code for the application, good for ten minutes; an earlier one of the session ends."""
+    """Return a one-time code for the application, good for ten minutes; an earlier one of the session ends.
+
+    Raises ReturnCodeError where the session has no connection that a code could be for.
+    """
     code = secrets.token_urlsafe(32)
-    ConnectSession.objects.filter(
-        pk=session.pk, status=SessionStatus.DONE, confirmation=Confirmation.CODE
-    ).update(return_code_digest=digest(code), return_code_expires_at=Now() + RETURN_CODE_LIFETIME)
+    stored = (
+        ConnectSession.objects.filter(
+            pk=session.pk, status=SessionStatus.DONE, confirmation=Confirmation.CODE, grant__isnull=False
+        )
+        .exclude(grant__status=GrantStatus.REVOKED)
+        .update(return_code_digest=digest(code), return_code_expires_at=Now() + RETURN_CODE_LIFETIME)
+    )
+    if not stored:
+        raise ReturnCodeError
     return code
 
 

@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models.functions import Now
+from django.db.models.functions import Greatest, Now
 from django.urls import reverse
 
 from portal.audit import Actor, record
 from portal.encryption import UnreadableError, seal, unseal
 from portal.models import Event
 from portal.models.applications import digest
+from portal.models.audit import ActorKind
 from providers import http, oauth
+from providers.catalog_loader import catalog
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
 from tokens.clock import database_now
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 STATE_LIFETIME = timedelta(minutes=10)
 LINK_LIFETIME = timedelta(hours=24)
+CHOICE_LIFETIME = timedelta(minutes=30)
 # A link can be pressed again after a Cancel or a failure, but not without end.
 MOST_TRIES = 20
 
@@ -77,6 +80,10 @@ def open_session(
         )
     if return_url and not is_allowed_return_url(config.application, return_url):
         raise BadReturnUrlError
+    if confirmation == Confirmation.CODE and not return_url:
+        raise BadSessionRequestError(
+            "Give a return URL: the one-time code that confirms the connection is brought there."
+        )
     if reconnect_grant and (
         reconnect_grant.provider_config_id != config.pk
         or reconnect_grant.end_user != end_user
@@ -135,7 +142,7 @@ def is_allowed_return_url(application: Application, url: str) -> bool:
         return False
     if parts.scheme not in {"https", "http"} or not parts.hostname or "@" in parts.netloc:
         return False
-    origin = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port else "")
+    origin = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")
     return url.startswith(f"{parts.scheme}://{parts.netloc}") and origin in application.return_origins
 
 
@@ -151,6 +158,16 @@ def session_in_browser(session_id: uuid.UUID, *, browser: str) -> ConnectSession
     return _sessions().filter(pk=session_id, browser_digest=digest(browser)).first()
 
 
+def is_grant_in_browser(grant_id: uuid.UUID, *, browser: str) -> bool:
+    """Tell whether a grant was connected, or reconnected, in this browser: its end user may look at it there."""
+    return (
+        bool(browser)
+        and ConnectSession.objects.filter(
+            grant_id=grant_id, status=SessionStatus.DONE, browser_digest=digest(browser)
+        ).exists()
+    )
+
+
 def _sessions() -> QuerySet[ConnectSession]:
     return ConnectSession.objects.select_related(
         "application", "provider_config__application", "reconnect_grant", "grant"
@@ -162,16 +179,29 @@ def new_browser_secret() -> str:
     return secrets.token_urlsafe(32)
 
 
+def scopes_to_ask(session: ConnectSession) -> list[str]:
+    """Return the session's scopes that are still configured: an admin may have taken one away since (A16)."""
+    return [scope for scope in session.scopes if scope in session.provider_config.scopes]
+
+
 def require_usable(session: ConnectSession, *, user_id: int | None = None) -> None:
     """Raise ConnectFailedError unless the session's button may be pressed just now."""
-    if session.status in (SessionStatus.DONE, SessionStatus.CHOOSING):
+    if session.status == SessionStatus.FAILED:
+        raise ConnectFailedError(session.failure or "link_expired")
+    if session.status != SessionStatus.OPEN:
         raise ConnectFailedError("link_used")
     if session.is_expired(database_now()):
         raise ConnectFailedError("link_expired")
-    if not session.provider_config.is_working:
-        raise ConnectFailedError("provider_disabled")
+    _require_working(session)
     if session.confirmation == Confirmation.LOGIN and session.created_by_id != user_id:
         raise ConnectFailedError("other_login")
+
+
+def _require_working(session: ConnectSession) -> None:
+    """Raise ConnectFailedError where nothing may be connected: switched off, archived, or its catalog file is gone."""
+    config = session.provider_config
+    if not config.is_working or config.provider_id not in catalog():
+        raise ConnectFailedError("provider_disabled")
 
 
 def start(session: ConnectSession, *, browser: str, user: User | None, actor: Actor) -> str:
@@ -186,7 +216,9 @@ def start(session: ConnectSession, *, browser: str, user: User | None, actor: Ac
     try:
         credentials = config.credentials()
     except UnreadableError:
-        raise ConnectFailedError("unreadable_secret") from None
+        failure = ConnectFailedError("unreadable_secret", session=session)
+        _note_failure(session, failure, actor)
+        raise failure from None
     state, verifier = oauth.new_state(), oauth.new_code_verifier()
     request = AuthorizationRequest(
         session=session,
@@ -197,13 +229,18 @@ def start(session: ConnectSession, *, browser: str, user: User | None, actor: Ac
         redirect_uri=config.redirect_uri,
         token_url=config.spec.token_url,
         issuer=config.spec.issuer,
-        scopes=session.scopes,
+        scopes=scopes_to_ask(session),
         expires_at=Now() + STATE_LIFETIME,
     )
     seal(request, "code_verifier", verifier)
     with transaction.atomic():
+        # Only while it is open: whoever presses the button late must not take the result over (A3).
+        claimed = ConnectSession.objects.filter(pk=session.pk, status=SessionStatus.OPEN).update(
+            browser_digest=digest(browser), failure=""
+        )
+        if not claimed:
+            raise ConnectFailedError("link_used")
         request.save(force_insert=True)
-        ConnectSession.objects.filter(pk=session.pk).update(browser_digest=digest(browser), failure="")
         record(
             Event.CONNECT_STARTED,
             actor=actor,
@@ -237,23 +274,24 @@ def receive(callback: Callback, *, actor: Actor) -> ConnectSession:
     """Take a callback: spend its state, exchange the code, find account and sites, and store if nothing is to choose.
 
     Returns the session, done or waiting for the choice of sites. Raises ConnectFailedError, whose `session` is set
-    once the browser has been recognised.
+    once the browser has been recognised. `actor` says from where; who it is, the state tells.
     """
     request = _spend_state(callback)
     session = request.session
+    actor = _named(actor, request)
     try:
         exchanged = _exchange(session, request, callback)
     except ConnectFailedError as failure:
         failure.session = session
         _note_failure(session, failure, actor)
         raise
+    # From here on it belongs to the browser that came back, whoever pressed the button last (A3).
+    session.browser_digest = request.browser_digest
     if len(exchanged.sites) > 1:
-        seal(session, "exchanged", exchanged.dumps())
-        session.status = SessionStatus.CHOOSING
-        session.exchanged_at = exchanged.received_at
-        session.save(update_fields=["exchanged", "status", "exchanged_at"])
+        _let_choose(session, exchanged)
         return session
-    return _finish(session, exchanged, chosen=[site.cloud_id for site in exchanged.sites], actor=actor)
+    everything = [site.cloud_id for site in exchanged.sites]
+    return _finish(session, exchanged, chosen=everything, from_status=SessionStatus.OPEN, actor=actor)
 
 
 def waiting_exchange(session: ConnectSession) -> Exchanged | None:
@@ -268,22 +306,30 @@ def waiting_exchange(session: ConnectSession) -> Exchanged | None:
 def choose_sites(session: ConnectSession, chosen: Collection[str], *, actor: Actor) -> ConnectSession:
     """Store the grant with the chosen sites. Raises ConnectFailedError, or BadSessionRequestError for no site."""
     exchanged = waiting_exchange(session)
-    if session.status != SessionStatus.CHOOSING or exchanged is None or session.is_expired(database_now()):
-        raise ConnectFailedError(
-            "link_used" if session.status == SessionStatus.DONE else "link_expired", session=session
-        )
-    if not session.provider_config.is_working:
-        raise ConnectFailedError("provider_disabled", session=session)
+    if session.status == SessionStatus.DONE:
+        raise ConnectFailedError("already_chosen", session=session)
+    if session.status != SessionStatus.CHOOSING or session.is_expired(database_now()):
+        raise ConnectFailedError("abandoned", session=session)
+    if exchanged is None:
+        raise ConnectFailedError("unreadable_secret", session=session)
+    try:
+        _require_working(session)
+    except ConnectFailedError as failure:
+        failure.session = session
+        raise
     if not chosen or not set(chosen) <= {site.cloud_id for site in exchanged.sites}:
         raise BadSessionRequestError("Choose at least one of the sites.")
-    return _finish(session, exchanged, chosen=chosen, actor=actor)
+    return _finish(session, exchanged, chosen=chosen, from_status=SessionStatus.CHOOSING, actor=actor)
 
 
 def _spend_state(callback: Callback) -> AuthorizationRequest:
     """Find the authorization request of a callback and spend it, from the right browser only."""
     request = (
         AuthorizationRequest.objects.select_related(
-            "session__application", "session__provider_config__application"
+            "session__application",
+            "session__provider_config__application",
+            "session__reconnect_grant",
+            "user",
         )
         .filter(
             state_digest=digest(callback.params.get("state", "")),
@@ -303,25 +349,44 @@ def _spend_state(callback: Callback) -> AuthorizationRequest:
         spent_at=Now()
     )
     if spent != 1:
+        # Read anew: a second press of Reload may have spent it since we looked.
+        request.refresh_from_db(fields=["spent_at"])
         raise ConnectFailedError(
             "link_used" if request.spent_at else "state_expired", session=request.session
         )
+    # What comes of it, also a failure, is for this browser to see.
+    ConnectSession.objects.filter(pk=request.session_id, status=SessionStatus.OPEN).update(
+        browser_digest=request.browser_digest
+    )
     return request
+
+
+def _named(actor: Actor, request: AuthorizationRequest) -> Actor:
+    """Return the actor as the person whom the request was made for: the member who tests, or the end user."""
+    if request.user is not None:
+        return replace(actor, kind=ActorKind.MEMBER, id=str(request.user.pk), name=str(request.user))
+    end_user = request.session.end_user
+    return replace(actor, kind=ActorKind.END_USER, id=end_user, name=end_user)
 
 
 def _check_answer(session: ConnectSession, request: AuthorizationRequest, callback: Callback) -> str:
     """Hold the callback against what its request wrote down, and return the code. Raises ConnectFailedError."""
+    if session.status != SessionStatus.OPEN:
+        raise ConnectFailedError("link_used")
+    _require_working(session)
     config, spec, params = session.provider_config, session.provider_config.spec, callback.params
-    # Compared as plain strings (RFC 9207 section 2.4).
-    if params.get("iss", request.issuer if spec.iss != "required" else None) != request.issuer:
+    # The configuration may have been edited meanwhile; the answer belongs to what was asked (A6, A8).
+    asked = (request.client_id, request.token_url, request.redirect_uri, request.issuer, request.scopes)
+    if asked != (config.client_id, spec.token_url, config.redirect_uri, spec.issuer, scopes_to_ask(session)):
+        raise ConnectFailedError("config_changed")
+    # Compared as plain strings (RFC 9207 section 2.4). Without a name to compare with, the redirect URI tells
+    # providers apart (A7).
+    answered_by = params.get("iss")
+    is_named = spec.iss == "required" or (answered_by is not None and spec.issuer)
+    if is_named and answered_by != spec.issuer:
         raise ConnectFailedError("wrong_issuer")
-    require_usable(session, user_id=callback.user_id)
     if error := params.get("error"):
         raise ConnectFailedError(spec.callback_errors.get(error, "refused"))
-    # The configuration may have been edited meanwhile; the code belongs to what was asked (A8).
-    asked = (request.client_id, request.token_url, request.redirect_uri)
-    if asked != (config.client_id, spec.token_url, config.redirect_uri):
-        raise ConnectFailedError("config_changed")
     if not params.get("code"):
         raise ConnectFailedError("bad_callback")
     return params["code"]
@@ -355,6 +420,8 @@ def _exchange(session: ConnectSession, request: AuthorizationRequest, callback: 
         if error.failure == "profile_refused":
             config.note_problem("profile_refused")
         raise ConnectFailedError(error.failure) from None
+    if config.problem_code == "profile_refused":
+        config.note_recovery()
     if spec.sites is not None and not sites:
         raise ConnectFailedError("no_site")
     return Exchanged(
@@ -388,20 +455,44 @@ def _note_failure(session: ConnectSession, failure: ConnectFailedError, actor: A
         )
 
 
+def _let_choose(session: ConnectSession, exchanged: Exchanged) -> None:
+    """Keep what was exchanged until the person has chosen sites. Raises ConnectFailedError."""
+    seal(session, "exchanged", exchanged.dumps())
+    waiting = ConnectSession.objects.filter(pk=session.pk, status=SessionStatus.OPEN).update(
+        exchanged=session.exchanged,
+        exchanged_at=exchanged.received_at,
+        status=SessionStatus.CHOOSING,
+        browser_digest=session.browser_digest,
+        failure="",
+        # A link that was pressed in its last minute still leaves time to choose.
+        expires_at=Greatest("expires_at", Now() + CHOICE_LIFETIME),
+    )
+    if not waiting:
+        raise ConnectFailedError("link_used", session=session)
+    session.status, session.failure = SessionStatus.CHOOSING, ""
+
+
 def _finish(
-    session: ConnectSession, exchanged: Exchanged, *, chosen: Collection[str], actor: Actor
+    session: ConnectSession,
+    exchanged: Exchanged,
+    *,
+    chosen: Collection[str],
+    from_status: SessionStatus,
+    actor: Actor,
 ) -> ConnectSession:
+    """Store the grant and end the session, which only one of two tabs can do. Raises ConnectFailedError."""
     with transaction.atomic():
-        locked = ConnectSession.objects.select_for_update().get(pk=session.pk)
-        if locked.status == SessionStatus.DONE:
-            raise ConnectFailedError("link_used", session=session)
-        grant = store_grant(session, exchanged, chosen=chosen, actor=actor)
-        session.status, session.grant, session.exchanged, session.failure = (
-            SessionStatus.DONE,
-            grant,
-            None,
-            "",
+        # Deleted meanwhile, with the provider configuration: then nothing is found.
+        is_ours = (
+            ConnectSession.objects.select_for_update().filter(pk=session.pk, status=from_status).exists()
         )
+        if not is_ours:
+            code = "link_used" if from_status == SessionStatus.OPEN else "already_chosen"
+            raise ConnectFailedError(code, session=session)
+        session.grant = store_grant(session, exchanged, chosen=chosen, actor=actor)
+        session.status, session.exchanged, session.failure = SessionStatus.DONE, None, ""
         session.finished_at = database_now()
-        session.save(update_fields=["status", "grant", "exchanged", "failure", "finished_at"])
+        session.save(
+            update_fields=["status", "browser_digest", "grant", "exchanged", "failure", "finished_at"]
+        )
     return session

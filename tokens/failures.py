@@ -116,6 +116,24 @@ FAILURES: dict[str, Words] = {
         "A connect link is good for one connection. If it was not you who used it, tell the people of {application}.",
         "The link was opened again after it had been used.",
     ),
+    "already_chosen": Words(
+        409,
+        "The sites are chosen already",
+        "You did that a moment ago, perhaps in another tab. To choose others, connect again from {application}.",
+        "The choice of sites was sent twice.",
+    ),
+    "unknown_link": Words(
+        404,
+        "We do not know this link",
+        "Perhaps a part of it was cut off: open it as it was sent to you, or ask for a new one.",
+        "A link was opened that is not ours.",
+    ),
+    "not_this_browser": Words(
+        404,
+        "There is nothing to see here",
+        "A connection is shown only in the browser in which it was made. Open this page there.",
+        "The page of a connection was opened in another browser.",
+    ),
     "abandoned": Words(
         410,
         "This link has expired",

@@ -40,6 +40,8 @@ def tidy() -> None:
         ConnectSession.objects.filter(
             expires_at__lt=now - timedelta(days=settings.KEEP_CONNECT_SESSIONS_DAYS)
         )
+        # By these the end user's own page knows the browser, for as long as there is something to disconnect.
+        .exclude(pk__in=ConnectSession.objects.filter(grant__in=Grant.objects.alive()).values("pk"))
     )
     _delete(
         RefreshAttempt.objects.filter(
