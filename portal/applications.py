@@ -105,6 +105,7 @@ def archive(application: Application, *, actor: Actor) -> bool:
         )
         if is_new:
             record(Event.APPLICATION_ARCHIVED, actor=actor, application=application, subject=application)
+    application.refresh_from_db(fields=["archived_at"])
     return is_new
 
 
@@ -115,6 +116,7 @@ def restore(application: Application, *, actor: Actor) -> bool:
         is_new = archived.update(archived_at=None) == 1
         if is_new:
             record(Event.APPLICATION_RESTORED, actor=actor, application=application, subject=application)
+    application.refresh_from_db(fields=["archived_at"])
     return is_new
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.cache import cache
-from django.test import Client
+from django.core.management import call_command
+from django.test import Client, override_settings
 
 from portal.models import Application, Role, User
 from tests.factories import ApplicationFactory, MembershipFactory, UserFactory
@@ -69,6 +72,15 @@ def sandbox(_sandbox: SandboxThread, settings: Any) -> SandboxThread:
     settings.SANDBOX_URL = _sandbox.url
     settings.EGRESS_PLAIN_HTTP = True
     return _sandbox
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _static_files() -> Iterator[None]:
+    """Collect the static files, hashed as in production; each worker of pytest-xdist has a folder of its own."""
+    folder = django_settings.DATA_DIR / f"static-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+    with override_settings(STATIC_ROOT=folder):
+        call_command("collectstatic", interactive=False, verbosity=0)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from typing import Any
 
 import factory
+from django.contrib.auth.hashers import make_password
 from django.db import connection
 from django.utils import timezone
 from factory.django import DjangoModelFactory
@@ -29,6 +31,12 @@ def database_now() -> dt.datetime:
     return now  # type: ignore[no-any-return]
 
 
+@functools.cache
+def _hashed(password: str) -> str:
+    """Hash a password once: it takes long on purpose, and nearly everybody in the tests has the same."""
+    return make_password(password)
+
+
 class UserFactory(DjangoModelFactory[User]):
     """A person with a password."""
 
@@ -41,8 +49,8 @@ class UserFactory(DjangoModelFactory[User]):
 
     @classmethod
     def _create(cls, model_class: type[User], *args: Any, **kwargs: Any) -> User:
-        kwargs.setdefault("password", PASSWORD)
-        return User.objects.create_user(**kwargs)
+        password = kwargs.pop("password", PASSWORD)
+        return User.objects.create(**kwargs, password=_hashed(password))
 
 
 class ApplicationFactory(DjangoModelFactory[Application]):
@@ -134,7 +142,9 @@ class GrantFactory(DjangoModelFactory[Grant]):
         refresh = kwargs.pop("refresh_token", f"{CANARY}-refresh-token")
         sites = kwargs.pop("site_names", ["acme"])
         grant = model_class(*args, **kwargs)
-        grant.search_text = " ".join([grant.end_user, grant.label, grant.account_name, grant.account_email, *sites]).lower()
+        grant.search_text = " ".join(
+            [grant.end_user, grant.label, grant.account_name, grant.account_email, *sites]
+        ).lower()
         grant.save(force_insert=True)
         if grant.status != GrantStatus.REVOKED:
             tokens = GrantTokens(grant=grant)
@@ -142,7 +152,13 @@ class GrantFactory(DjangoModelFactory[Grant]):
             seal(tokens, "refresh_token", refresh)
             tokens.save(force_insert=True)
         Site.objects.bulk_create(
-            Site(grant=grant, cloud_id=f"cloud-{name}", name=name, url=f"https://{name}.atlassian.net", products=["Jira"])
+            Site(
+                grant=grant,
+                cloud_id=f"cloud-{name}",
+                name=name,
+                url=f"https://{name}.atlassian.net",
+                products=["Jira"],
+            )
             for name in sites
         )
         return grant
