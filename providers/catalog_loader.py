@@ -135,6 +135,12 @@ def _spec(top: Reader) -> ProviderSpec:
         raise authorize.fail("scope_separator", "must be ' ' or ',', or '' for a provider without scopes.")
     forbidden = form.texts("forbidden_scopes") if form else ()
     groups = _groups(top, separator=separator, forbidden=forbidden)
+    pattern = form.pattern("client_id_pattern") if form else ""
+    words = form.text("client_id_words", "") if form else ""
+    if form and bool(pattern) != bool(words):
+        raise form.fail(
+            "client_id_words", "and client_id_pattern belong together: one says the other for people."
+        )
     return ProviderSpec(
         id=provider_id,
         name=top.text("name"),
@@ -177,7 +183,9 @@ def _spec(top: Reader) -> ProviderSpec:
         scope_groups=groups,
         forbidden_scopes=forbidden,
         scope_warning_at=form.number("scope_warning_at", 0) if form else 0,
-        client_id_pattern=form.pattern("client_id_pattern") if form else "",
+        credentials_place=form.text("credentials_place", "") if form else "",
+        client_id_pattern=pattern,
+        client_id_words=words,
         secret_prefix=form.text("secret_prefix", "") if form else "",
         steps=tuple(_step(step) for step in top.children("steps")),
     )
@@ -206,7 +214,6 @@ def _profile(reader: Reader) -> ProfileFields:
         id=reader.text("id"),
         name=reader.text("name"),
         email=reader.text("email", ""),
-        picture=reader.text("picture", ""),
     )
 
 

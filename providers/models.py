@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.contrib.postgres.fields import ArrayField
@@ -37,6 +37,10 @@ class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):
     def working(self) -> Self:
         """Keep those that may connect, refresh and hand out."""
         return self.filter(is_enabled=True, application__archived_at=None)
+
+    def with_connections(self) -> Self:
+        """Count the connections of each, as `connections`. Grants are known only by their reverse relation here."""
+        return self.annotate(connections=models.Count("grants", filter=~models.Q(grants__status="revoked")))
 
 
 class ProviderConfig(models.Model):
@@ -96,6 +100,17 @@ class ProviderConfig(models.Model):
     def redirect_uri(self) -> str:
         """Return where the provider sends people back to."""
         return redirect_uri_for(self.application, self.provider_id)
+
+    def live_grants(self) -> models.QuerySet[Any]:
+        """Return its connections that are not revoked."""
+        return self.grants.exclude(status="revoked")
+
+    def grants_with_fewer_scopes(self) -> models.QuerySet[Any]:
+        """Return its connections that were granted less than is asked for now."""
+        # A scope that the console does not list, such as offline_access, is not always named in answers.
+        known = self.spec.scopes if self.provider_id in catalog() else {}
+        listed = [name for name in self.scopes if name not in known or known[name].needs_console]
+        return self.live_grants().exclude(granted_scopes__contains=listed)
 
     def set_client_secret(self, value: str) -> None:
         """Seal a new client secret; saving is the caller's."""

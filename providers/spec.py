@@ -102,6 +102,11 @@ class ScopeGroup:
     scopes: tuple[Scope, ...]
     is_product: bool = True
 
+    @property
+    def is_all_more(self) -> bool:
+        """Tell whether all its scopes are folded away."""
+        return all(scope.is_more for scope in self.scopes)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -143,7 +148,13 @@ class ProfileFields:
     id: str
     name: str
     email: str
-    picture: str = ""
+
+
+_PKCE_FACTS = {
+    Pkce.SEND: "Supported: S256 is always sent.",
+    Pkce.REQUIRED: "Required: S256 is always sent.",
+    Pkce.NEVER: "Not supported.",
+}
 
 
 @dataclass(frozen=True)
@@ -189,7 +200,9 @@ class ProviderSpec:
     forbidden_scopes: tuple[str, ...] = ()
     scope_warning_at: int = 0
     facts: Mapping[str, str] = field(default_factory=dict)  # Wording of the property table.
+    credentials_place: str = ""  # Where the console shows client ID and secret, as a sentence.
     client_id_pattern: str = ""
+    client_id_words: str = ""  # The pattern for people: "32 letters and digits".
     secret_prefix: str = ""
     has_sandbox: bool = False
     source: str = ""
@@ -199,6 +212,20 @@ class ProviderSpec:
     def scopes(self) -> dict[str, Scope]:
         """Return all scopes by name, in the catalog's order."""
         return {scope.name: scope for group in self.scope_groups for scope in group.scopes}
+
+    @property
+    def pkce_fact(self) -> str:
+        """Return what the property table says of PKCE."""
+        return self.facts.get("pkce") or _PKCE_FACTS[self.pkce]
+
+    @property
+    def refresh_fact(self) -> str:
+        """Return what the property table says of token refresh."""
+        no_refresh = "None: access ends when the access token does."
+        automatic = "Automatic, before the access token runs out."
+        return self.facts.get("refresh") or (
+            no_refresh if self.refresh.rotation is Rotation.NONE else automatic
+        )
 
     @property
     def required_scopes(self) -> list[str]:

@@ -1,0 +1,42 @@
+"""Delete a provider configuration with all its connections."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+
+from portal.audit import record
+from portal.models import Event
+from providers.configure import disable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from portal.audit import Actor
+    from providers.models import ProviderConfig
+
+# Called before anything is deleted, outside any transaction: apps above this one take back at the provider what they
+# hold. They register in AppConfig.ready; one that raises stops the deletion.
+before_delete: list[Callable[[ProviderConfig, Actor], None]] = []
+
+
+def remove(config: ProviderConfig, *, actor: Actor) -> int:
+    """Take connections back, then erase the configuration with all of them. Returns how many connections went.
+
+    It is disabled first, so that nothing new comes in while tokens are taken back.
+    """
+    disable(config, actor=actor)
+    connections = config.live_grants().count()
+    for take_back in before_delete:
+        take_back(config, actor)
+    with transaction.atomic():
+        record(
+            Event.PROVIDER_DELETED,
+            actor=actor,
+            application=config.application,
+            subject=config,
+            connections=connections,
+        )
+        config.delete()
+    return connections
