@@ -119,6 +119,7 @@ def install(name: str) -> None:
     if (ROOT / CONSTRAINTS).exists():
         command += ["-c", CONSTRAINTS]
     found = 0
+    what = "packages so far"
     log_path = VENV / "pip.log"
     with log_path.open("wb") as log:
         pip = subprocess.Popen(
@@ -128,10 +129,11 @@ def install(name: str) -> None:
         for line in pip.stdout:
             log.write(line)
             found += line.startswith(b"Collecting ")
-            is_unpacking = line.startswith(b"Installing collected packages")
-            if is_unpacking or time.time() - last_said > SAY_EVERY_S:
+            is_news = line.startswith(b"Installing collected packages")
+            if is_news:
+                what = "packages are here; unpacking them"
+            if is_news or time.time() - last_said > SAY_EVERY_S:
                 last_said = time.time()
-                what = "packages are here; unpacking them" if is_unpacking else "packages so far"
                 print("  {:3.0f} s: {} {}".format(last_said - start, found, what), flush=True)
     if pip.wait():
         lines = read(log_path).splitlines()

@@ -278,7 +278,7 @@ class Up:
 def how_it_ended(child: Child) -> str:
     code = child.exit_code()
     how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-    return f"{how}; {child.log} ends with:\n{child.last_lines(8)}"
+    return f"{how}; {child.log} ends with:\n{child.last_lines()}"
 
 
 def short(path: Path) -> str:
