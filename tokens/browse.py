@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Q
 
+from tokens.commit import UNREADABLE
 from tokens.models import Grant, GrantStatus, Site
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ RUNNING = Q(provider_config__is_enabled=True, application__archived_at=None)
 # The same words, by the same rules, as tokens.state.describe.
 WORKING = ACTIVE & RUNNING & Q(fail_outcome="")
 FAILING = ACTIVE & RUNNING & ~Q(fail_outcome="")
+NOT_UNREADABLE = ~Q(fail_outcome=UNREADABLE)
 PAUSED = ACTIVE & ~RUNNING
 # What the status filter offers: its value, the word on the page, and the grants that it keeps.
 STATUS_FILTERS: dict[str, tuple[str, Q]] = {
@@ -34,9 +36,10 @@ STATUS_FILTERS: dict[str, tuple[str, Q]] = {
         Q(status__in=[GrantStatus.PENDING, GrantStatus.NEEDS_RECONNECT]) | FAILING,
     ),
     "working": ("Working", WORKING),
-    "retrying": ("Retrying", FAILING),
+    "retrying": ("Retrying", FAILING & NOT_UNREADABLE),
     "pending": ("Waiting for confirmation", Q(status=GrantStatus.PENDING)),
     "needs_reconnect": ("Needs reconnect", Q(status=GrantStatus.NEEDS_RECONNECT)),
+    "unreadable": ("Unreadable", ACTIVE & RUNNING & Q(fail_outcome=UNREADABLE)),
     "paused": ("Paused", PAUSED),
     "revoked": ("Revoked", Q(status=GrantStatus.REVOKED)),
 }

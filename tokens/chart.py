@@ -129,11 +129,13 @@ def _y(level: int, top: int) -> float:
 
 def _round_up(most: int) -> int:
     """Return the next number that reads well on an axis, and halves well."""
+    if most <= 8:
+        return max(2, most + most % 2)
     size = 1
     while True:
-        for step in (1, 2, 4, 6, 8):
+        for step in (10, 12, 16, 20, 24, 30, 40, 60, 80):
             if step * size >= most:
-                return max(step * size, 2)
+                return step * size
         size *= 10
 
 

@@ -14,7 +14,7 @@ from providers.models import ProviderConfig
 from providers.spec import Outcome
 from tokens import browse, chart
 from tokens.clock import database_now
-from tokens.commit import FENCED
+from tokens.commit import FENCED, UNREADABLE
 from tokens.failures import FAILURES
 from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus, RefreshCount
 from tokens.models.connect import SessionStatus
@@ -58,6 +58,7 @@ class Counts:
     alive: int
     working: int
     failing: int
+    unreadable: int
     pending: int
     needs_reconnect: int
     this_week: int
@@ -125,7 +126,8 @@ def _counts(application: Application, configs: list[ProviderConfig]) -> Counts:
         **Grant.objects.visible_to(application).aggregate(
             alive=Count("pk", filter=alive),
             working=Count("pk", filter=active & running & Q(fail_outcome="")),
-            failing=Count("pk", filter=active & running & ~Q(fail_outcome="")),
+            failing=Count("pk", filter=active & running & ~Q(fail_outcome__in=["", UNREADABLE])),
+            unreadable=Count("pk", filter=active & running & Q(fail_outcome=UNREADABLE)),
             pending=Count("pk", filter=Q(status=GrantStatus.PENDING)),
             needs_reconnect=Count("pk", filter=Q(status=GrantStatus.NEEDS_RECONNECT)),
             this_week=Count("pk", filter=alive & Q(connected_at__gte=Now() - WEEK)),
@@ -183,6 +185,17 @@ def _config_notes(configs: list[ProviderConfig]) -> list[Note]:
 def _grant_notes(application: Application, counts: Counts) -> list[Note]:
     list_url = reverse("grant-list", args=[application.slug])
     notes = []
+    if counts.unreadable:
+        notes.append(
+            Note(
+                "bad",
+                f"{_connections(counts.unreadable)} cannot be decrypted.",
+                "An encryption key is missing from the portal's configuration, or rows are damaged. If the key is gone "
+                "for good, a reconnect link replaces what cannot be read.",
+                f"{list_url}?status=unreadable",
+                "Show " + _them(counts.unreadable),
+            )
+        )
     if counts.needs_reconnect:
         notes.append(
             Note(
@@ -191,7 +204,7 @@ def _grant_notes(application: Application, counts: Counts) -> list[Note]:
                 "The app was removed at the provider, a password changed, or it was unused for too long. "
                 "Send each person a reconnect link.",
                 f"{list_url}?status=needs_reconnect",
-                "Show them",
+                "Show " + _them(counts.needs_reconnect),
             )
         )
     if counts.pending:
@@ -202,7 +215,7 @@ def _grant_notes(application: Application, counts: Counts) -> list[Note]:
                 f"{_connections(counts.pending)} {verb} for confirmation.",
                 "Look whether the account is the end user's, then confirm or reject it.",
                 f"{list_url}?status=pending",
-                "Look at " + ("it" if counts.pending == 1 else "them"),
+                "Look at " + _them(counts.pending),
             )
         )
     if counts.failing:
@@ -213,7 +226,7 @@ def _grant_notes(application: Application, counts: Counts) -> list[Note]:
                 f"{_connections(counts.failing)} {verb} being retried.",
                 "The last refresh failed in a way that can pass. We keep trying; nothing is lost.",
                 f"{list_url}?status=retrying",
-                "Show them",
+                "Show " + _them(counts.failing),
             )
         )
     return notes
@@ -221,6 +234,10 @@ def _grant_notes(application: Application, counts: Counts) -> list[Note]:
 
 def _connections(count: int) -> str:
     return f"{count:,} connection" + ("" if count == 1 else "s")
+
+
+def _them(count: int) -> str:
+    return "it" if count == 1 else "them"
 
 
 class _Connects:

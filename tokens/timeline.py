@@ -16,7 +16,7 @@ from tokens.models import RefreshAttempt, Trigger
 if TYPE_CHECKING:
     from tokens.models import Grant
 
-PAGE_SIZE = 25
+PAGE_SIZE = 20
 # The columns' largest numbers: nothing of that stream has been shown yet.
 LAST_EVENT, LAST_EPOCH = 2**63 - 1, 2**31 - 1
 
@@ -39,6 +39,8 @@ TRIGGERS: dict[str, str] = {
     Trigger.MEMBER: "because a member asked",
     Trigger.STAFF: "because staff asked",
 }
+# What stands before the name; a member needs nothing.
+ACTORS: dict[str, str] = {ActorKind.END_USER: "end user", ActorKind.STAFF: "staff", ActorKind.API_KEY: "API key"}
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,13 @@ def _read_cursor(text: str) -> tuple[int, int]:
 
 def _of_event(event: AuditEvent) -> Entry:
     kind = Event(event.event) if event.event in Event.values else None
-    who = event.actor_name
-    if event.actor_kind in (ActorKind.END_USER, ActorKind.STAFF, ActorKind.API_KEY):
-        who = f"{event.get_actor_kind_display().lower()} {who}".strip()
-    elif event.actor_kind == ActorKind.SYSTEM:
-        who = ""
+    who = f"{ACTORS.get(event.actor_kind, '')} {event.actor_name}".strip()
     return Entry(
         at=event.at,
         tone="good" if kind in GOOD else "bad" if kind in BAD else "quiet",
         title=event.get_event_display(),
         text=in_words(event),
-        who=who,
+        who="" if event.actor_kind == ActorKind.SYSTEM else who,
         ip_address=event.ip_address or "",
         is_folding=kind is Event.TOKEN_HANDED_OUT,
     )
@@ -126,7 +124,7 @@ def _of_attempt(attempt: RefreshAttempt, grant: Grant, now: dt.datetime) -> Entr
     parts.append(TRIGGERS.get(attempt.trigger, ""))
     if attempt.sent_at and attempt.answered_at:
         parts.append(f"answered in {round((attempt.answered_at - attempt.sent_at) / dt.timedelta(milliseconds=1)):,} ms")
-    return Entry(at=attempt.claimed_at, tone=tone, title=title, text=", ".join(part for part in parts if part))
+    return Entry(at=attempt.claimed_at, tone=tone, title=title, text=", ".join(dict.fromkeys(part for part in parts if part)))
 
 
 def _fold(entries: list[Entry]) -> list[Entry]:
