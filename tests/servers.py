@@ -12,6 +12,7 @@ import base64
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -60,11 +61,22 @@ FOLDERS = 8
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None]:
-    if "PYTEST_XDIST_WORKER" not in os.environ:
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None:
+        os.environ["REDIS_URL"] = _own_redis(os.environ["REDIS_URL"], int(worker.removeprefix("gw")) + 1)
+    else:
         _set_environment()
         if not {"DATABASE_URL", "REDIS_URL"} <= os.environ.keys():
             _start_servers()
     return (yield)
+
+
+def _own_redis(url: str, number: int) -> str:
+    """Return the URL of a database of its own for a worker of pytest-xdist, so that none clears another's cache."""
+    parts = urlsplit(url)
+    if parts.scheme == "unix":
+        return parts._replace(query=f"db={number}").geturl()
+    return parts._replace(path=f"/{number}").geturl()
 
 
 def _set_environment() -> None:
