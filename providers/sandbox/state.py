@@ -13,7 +13,7 @@ from providers.sandbox.tokens import digest
 ATLASSIAN = "atlassian"
 GENERIC = "generic"
 
-DEMO_CLIENT_ID = "sandbox-client-id-for-the-demo-00"
+DEMO_CLIENT_ID = "SandboxClientIdForTheDemo0000000"
 DEMO_CLIENT_SECRET = "ATOAsandbox-client-secret-for-the-demo"  # noqa: S105 - public, as all here
 # This secret is refused for every client, so that a demo can show what a wrong one looks like.
 WRONG_SECRET = "wrong"  # noqa: S105

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from providers.sandbox.thread import SandboxThread
 
-CLIENT_ID = "sandbox-client-id-for-the-demo-00"
+CLIENT_ID = "SandboxClientIdForTheDemo0000000"
 SECRET = "ATOAsandbox-client-secret-for-the-demo"
 REDIRECT_URI = "http://portal.example/callback?kept=1"
 SCOPES = "offline_access read:me read:jira-user read:jira-work read:confluence-content.all"

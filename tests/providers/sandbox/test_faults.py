@@ -83,7 +83,7 @@ def test_throttling_says_when_to_come_back(sandbox: SandboxThread, html: bool) -
 
 
 def connect_before_fault(sandbox: SandboxThread) -> str:
-    minted = sandbox.mint("sandbox-client-id-for-the-demo-00")[0]
+    minted = sandbox.mint("SandboxClientIdForTheDemo0000000")[0]
     return str(minted["refresh_token"])
 
 

@@ -14,7 +14,7 @@ from portal.models import Application, Event, Membership, Role, User
 from providers.models import ProviderConfig
 
 # The sandbox knows this client; it opens nothing anywhere else.
-SANDBOX_CLIENT_ID = "sandbox-client-id-for-the-demo-00"
+SANDBOX_CLIENT_ID = "SandboxClientIdForTheDemo0000000"
 SANDBOX_CLIENT_SECRET = "ATOAsandbox-client-secret-for-the-demo"  # noqa: S105
 DEMO_SCOPES = [
     "read:me",
