@@ -91,6 +91,8 @@ class AuditEvent(models.Model):
 
     class Meta:
         verbose_name = "audit event"
+        default_permissions = ("view",)
+        permissions = [("export_auditevent", "Can export audit events")]
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["application_id", "-at", "-id"], name="audit_by_application_time"),

@@ -15,6 +15,7 @@ class KeyCheck(models.Model):
 
     class Meta:
         verbose_name = "key check"
+        default_permissions = ("view",)
 
     def __str__(self) -> str:
         return self.key_id

@@ -74,6 +74,7 @@ class ConnectSession(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        default_permissions = ("view",)
         constraints = [
             models.CheckConstraint(
                 condition=models.Q(status__in=SessionStatus.values), name="session_status_known"
@@ -126,6 +127,7 @@ class AuthorizationRequest(models.Model):
     spent_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        default_permissions = ("view",)
         indexes = [models.Index(fields=["expires_at"], name="authorization_request_expiry")]
 
     def __str__(self) -> str:

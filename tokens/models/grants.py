@@ -96,6 +96,13 @@ class Grant(models.Model):
 
     class Meta:
         ordering = ["-connected_at", "-id"]
+        # Of staff, in Django admin: nobody edits a grant, and looking at it allows nothing else (G4).
+        default_permissions = ("view",)
+        permissions = [
+            ("refresh_grant", "Can refresh connections now"),
+            ("revoke_grant", "Can revoke connections"),
+            ("export_grant", "Can export connections"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["provider_config", "end_user", "account_id"],
@@ -160,6 +167,7 @@ class GrantTokens(models.Model):
 
     class Meta:
         verbose_name_plural = "grant tokens"
+        default_permissions = ()
 
     def __str__(self) -> str:
         return str(self.grant_id)
@@ -183,6 +191,7 @@ class Site(models.Model):
 
     class Meta:
         ordering = ["name", "cloud_id"]
+        default_permissions = ("view",)
         constraints = [models.UniqueConstraint(fields=["grant", "cloud_id"], name="one_row_a_site")]
 
     def __str__(self) -> str:

@@ -39,6 +39,7 @@ class RefreshAttempt(models.Model):
 
     class Meta:
         verbose_name = "refresh attempt"
+        default_permissions = ("view",)
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["grant", "epoch"], name="one_attempt_a_claim")]
         indexes = [models.Index(fields=["claimed_at"], name="attempt_by_time")]
@@ -59,6 +60,7 @@ class RefreshCount(models.Model):
     count = models.PositiveIntegerField(default=0)
 
     class Meta:
+        default_permissions = ("view",)
         constraints = [
             models.UniqueConstraint(
                 fields=["provider_config", "starts_at", "outcome"], name="one_count_a_bucket"
