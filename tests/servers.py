@@ -73,10 +73,9 @@ def pytest_load_initial_conftests(early_config: pytest.Config) -> Generator[None
 
 def _own_redis(url: str, number: int) -> str:
     """Return the URL of a database of its own for a worker of pytest-xdist, so that none clears another's cache."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return parts._replace(query=f"db={number}").geturl()
-    return parts._replace(path=f"/{number}").geturl()
+    if url.startswith("unix://"):
+        return f"{url.partition('?')[0]}?db={number}"
+    return urlsplit(url)._replace(path=f"/{number}").geturl()
 
 
 def _set_environment() -> None:
