@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.mfa.adapter import DefaultMFAAdapter
@@ -21,6 +21,14 @@ MFA_PLACE = Place(table="mfa_authenticator", column="data", row="", tenant="port
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     """Accounts are made by invitation; links start with PUBLIC_URL."""
+
+    error_messages: ClassVar[dict[str, Any]] = {
+        **DefaultAccountAdapter.error_messages,
+        "email_password_mismatch": "There is no account with this e-mail address and this password. Check both, and try again.",
+        "too_many_login_attempts": "Too many wrong tries. Wait five minutes, then try again, or reset the password.",
+        "incorrect_password": "This is not your password. Try again.",
+        "rate_limited": "Too many tries. Wait a minute, then try again.",
+    }
 
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         """Close the sign-up page: people come by an invitation."""
@@ -55,6 +63,11 @@ class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]
 
 class MFAAdapter(DefaultMFAAdapter):  # type: ignore[misc]
     """Second factors are encrypted at rest like every other secret."""
+
+    error_messages: ClassVar[dict[str, Any]] = {
+        **DefaultMFAAdapter.error_messages,
+        "incorrect_code": "This code is not right, or no longer. Enter the one that the app shows now.",
+    }
 
     def encrypt(self, text: str) -> str:
         """Seal a TOTP secret or a recovery seed."""
