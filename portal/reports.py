@@ -22,13 +22,15 @@ _SECRETS = re.compile(
         ["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)
     [^\s"'&,;}\])]+
     | (?P<jwt>eyJ)[\w-]+\.[\w.-]+
+    # Links whose last part is the secret: Django logs the path of every 4xx.
+    | (?P<path>/(?:invitations|connect|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{16,}
     """
 )
 
 
 def redact(text: str) -> str:
     """Replace values that look like secrets; the last net, not the first."""
-    return _SECRETS.sub(lambda match: (match["name"] or "") + "[hidden]", text)
+    return _SECRETS.sub(lambda match: (match["name"] or match["path"] or "") + "[hidden]", text)
 
 
 class LineFormatter(logging.Formatter):
