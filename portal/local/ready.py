@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import socket
+import warnings
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -105,7 +106,10 @@ def why_not(port: int) -> str:
 def require_database(url: str) -> None:
     """Raise LocalError if DATABASE_URL cannot be read or nothing answers there. The message holds no password."""
     try:
-        config = environ.Env.db_url_config(url)
+        with warnings.catch_warnings():
+            # The warning about an unknown scheme shows everything, the password included.
+            warnings.simplefilter("ignore")
+            config = environ.Env.db_url_config(url)
         is_postgres = config["ENGINE"].endswith("postgresql")
     except (ImproperlyConfigured, ValueError, KeyError):
         is_postgres = False
