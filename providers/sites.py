@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # An opaque id, as long as we store it.
 _CLOUD_ID = re.compile(r"[\x21-\x7e]{1,128}")
 _SCOPE = re.compile(r"[\x21-\x7e]{1,200}")
-_ADDRESS = re.compile(r"https?://[^/?#@\\\s]+([/?#]\S*)?")
+_ADDRESS = re.compile(r"https?://[^/?#@\\\[\]\s]+([/?#]\S*)?")
 
 
 @dataclass(frozen=True)

@@ -71,10 +71,11 @@ class ErrorRule:
     def matches(self, *, error: str, status: int, grant_type: str) -> bool:
         """Tell whether this row applies to an error answer.
 
-        A row without a status says nothing of 429 and 5xx: a provider in trouble may send any error code, and a
-        grant must not end for it.
+        A row without a status says nothing of 429, 3xx and 5xx: a provider in trouble may send any error code, and
+        a grant must not end for it.
         """
-        is_status = status == self.status if self.status else status < 500 and status != 429
+        is_verdict = 200 <= status < 300 or (400 <= status < 500 and status != 429)
+        is_status = status == self.status if self.status else is_verdict
         return is_status and self.error in (None, error) and self.grant_type in (None, grant_type)
 
 
