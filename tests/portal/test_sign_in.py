@@ -38,7 +38,7 @@ INSIDE = "/accounts/sessions/"
 
 @pytest.fixture
 def user() -> User:
-    return UserFactory(email="jo@acme.example")
+    return UserFactory.create(email="jo@acme.example")
 
 
 def test_the_right_password_lets_in_and_leads_on(client: Client, user: User) -> None:

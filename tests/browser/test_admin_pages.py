@@ -1,0 +1,53 @@
+"""Django admin's own pages under our strict policy, in our colours."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import Group
+
+from portal.models import User
+from tests.browser.looks import look
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from playwright.sync_api import Page
+
+    from tests.browser.conftest import SignIn
+
+# Django's own scripts, jQuery among them, come to more than one of our pages may weigh.
+HEAVIEST = 150_000
+
+
+def test_admin_pages_break_no_policy(page: Page, sign_in: SignIn, live: str, settings: Any) -> None:
+    settings.SANDBOX_URL = "http://127.0.0.1:8001"
+    sign_in(page, User.objects.create_superuser("staff@acme.example", "a password", name="Staff"))
+    group = Group.objects.create(name="Helpers")
+
+    for address, name in (
+        ("/admin/", "admin-index"),
+        ("/admin/auth/group/", "admin-list"),
+        (f"/admin/auth/group/{group.pk}/change/", "admin-change"),
+        (f"/admin/auth/group/{group.pk}/delete/", "admin-delete"),
+        (f"/admin/auth/group/{group.pk}/history/", "admin-history"),
+        ("/admin/auth/", "admin-app"),
+    ):
+        page.goto(address)
+
+        look(page, name, heaviest=HEAVIEST)
+
+
+def test_the_theme_of_the_admin_can_be_chosen(page: Page, sign_in: SignIn, live: str) -> None:
+    sign_in(page, User.objects.create_superuser("staff@acme.example", "a password"))
+    page.goto("/admin/")
+    before = background_of(page)
+
+    page.locator(".theme-toggle").click()
+
+    assert page.locator("html").get_attribute("data-theme") == "dark"
+    assert background_of(page) != before
+
+
+def background_of(page: Page) -> str:
+    return str(page.evaluate("getComputedStyle(document.body).backgroundColor"))
