@@ -8,16 +8,12 @@ request wrote down. The order is: browser, state, `iss`, error, exchange, accoun
 from __future__ import annotations
 
 import hmac
-import secrets
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models.functions import Greatest, Now
-from django.urls import reverse
 
 from portal.audit import Actor, record
 from portal.encryption import UnreadableError, seal, unseal
@@ -25,183 +21,56 @@ from portal.models import Event
 from portal.models.applications import digest
 from portal.models.audit import ActorKind
 from providers import http, oauth
-from providers.catalog_loader import catalog
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
 from tokens.clock import database_now
 from tokens.discover import DiscoveryError, discover
-from tokens.errors import BadReturnUrlError, BadSessionRequestError, ProviderDisabledError
+from tokens.errors import BadSessionRequestError
 from tokens.exchanged import Exchanged
 from tokens.failures import ConnectFailedError
-from tokens.models import AuthorizationRequest, Confirmation, ConnectSession, Grant, GrantStatus
+from tokens.models import AuthorizationRequest, Confirmation, ConnectSession
 from tokens.models.connect import SessionStatus
+from tokens.sessions import (
+    connect_url,
+    find_session,
+    is_allowed_return_url,
+    is_grant_in_browser,
+    new_browser_secret,
+    open_session,
+    require_usable,
+    require_working,
+    scopes_to_ask,
+    session_in_browser,
+)
 from tokens.store import store_grant
 
 if TYPE_CHECKING:
-    import uuid
     from collections.abc import Collection, Mapping
 
-    from django.db.models import QuerySet
-
-    from portal.models import Application, User
+    from portal.models import User
     from providers.models import ProviderConfig
 
+__all__ = [
+    "Callback",
+    "choose_sites",
+    "connect_url",
+    "find_session",
+    "is_allowed_return_url",
+    "is_grant_in_browser",
+    "new_browser_secret",
+    "open_session",
+    "receive",
+    "require_usable",
+    "scopes_to_ask",
+    "session_in_browser",
+    "start",
+    "waiting_exchange",
+]
+
 STATE_LIFETIME = timedelta(minutes=10)
-LINK_LIFETIME = timedelta(hours=24)
 CHOICE_LIFETIME = timedelta(minutes=30)
 # A link can be pressed again after a Cancel or a failure, but not without end.
 MOST_TRIES = 20
-
-
-def open_session(
-    config: ProviderConfig,
-    *,
-    end_user: str,
-    confirmation: Confirmation,
-    actor: Actor,
-    created_by: User | None = None,
-    label: str = "",
-    scopes: Collection[str] | None = None,
-    return_url: str = "",
-    reconnect_grant: Grant | None = None,
-    lifetime: timedelta = LINK_LIFETIME,
-) -> tuple[ConnectSession, str]:
-    """Make a connect session and return it with its link token, which is not stored and can't be read again.
-
-    `scopes` may narrow the configuration's, never widen them. Raises ProviderDisabledError, BadReturnUrlError or
-    BadSessionRequestError.
-    """
-    if not config.is_working:
-        raise ProviderDisabledError
-    end_user = end_user.strip()
-    if not end_user or len(end_user) > 200 or not end_user.isprintable():
-        raise BadSessionRequestError(
-            "Give the application's id for the end user: 1 to 200 printable characters."
-        )
-    if return_url and not is_allowed_return_url(config.application, return_url):
-        raise BadReturnUrlError
-    if confirmation == Confirmation.CODE and not return_url:
-        raise BadSessionRequestError(
-            "Give a return URL: the one-time code that confirms the connection is brought there."
-        )
-    if reconnect_grant and (
-        reconnect_grant.provider_config_id != config.pk
-        or reconnect_grant.end_user != end_user
-        or reconnect_grant.status == GrantStatus.REVOKED
-    ):
-        raise BadSessionRequestError(
-            "This connection cannot be reconnected. Make a new connect link instead."
-        )
-    wanted = set(config.scopes if scopes is None else scopes) | set(config.spec.required_scopes)
-    if unknown := wanted - set(config.scopes):
-        raise BadSessionRequestError(f"Not configured for this provider: {', '.join(sorted(unknown))}.")
-    token = secrets.token_urlsafe(32)
-    with transaction.atomic():
-        session = ConnectSession.objects.create(
-            application=config.application,
-            provider_config=config,
-            confirmation=confirmation,
-            end_user=end_user,
-            label=label.strip()[:200],
-            scopes=[scope for scope in config.scopes if scope in wanted],
-            return_url=return_url,
-            reconnect_grant=reconnect_grant,
-            created_by=created_by,
-            link_digest=digest(token),
-            expires_at=Now() + lifetime,
-        )
-        record(
-            Event.CONNECT_LINK_CREATED,
-            actor=actor,
-            application=config.application,
-            subject=reconnect_grant or session,
-            subject_name=end_user,
-            provider=config.provider_id,
-            reconnect=reconnect_grant is not None,
-        )
-    return session, token
-
-
-def connect_url(token: str) -> str:
-    """Return the address of a connect link, on PUBLIC_URL."""
-    return str(settings.PUBLIC_URL) + reverse("connect-page", args=[token])
-
-
-def is_allowed_return_url(application: Application, url: str) -> bool:
-    """Tell whether a URL's origin is exactly one of the application's (A12).
-
-    The URL is parsed and its parts are put together again: what does not come out the same is refused, and so is
-    everything that browsers and parsers read differently.
-    """
-    if any(ord(character) <= 0x20 or character in "\\\x7f" for character in url) or not url.isascii():
-        return False
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        return False
-    if parts.scheme not in {"https", "http"} or not parts.hostname or "@" in parts.netloc:
-        return False
-    origin = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")
-    return url.startswith(f"{parts.scheme}://{parts.netloc}") and origin in application.return_origins
-
-
-def find_session(token: str) -> ConnectSession | None:
-    """Return the session of a link token, or None."""
-    return _sessions().filter(link_digest=digest(token)).first()
-
-
-def session_in_browser(session_id: uuid.UUID, *, browser: str) -> ConnectSession | None:
-    """Return a session that this browser has started, or None: others can't look at its result (A3)."""
-    if not browser:
-        return None
-    return _sessions().filter(pk=session_id, browser_digest=digest(browser)).first()
-
-
-def is_grant_in_browser(grant_id: uuid.UUID, *, browser: str) -> bool:
-    """Tell whether a grant was connected, or reconnected, in this browser: its end user may look at it there."""
-    return (
-        bool(browser)
-        and ConnectSession.objects.filter(
-            grant_id=grant_id, status=SessionStatus.DONE, browser_digest=digest(browser)
-        ).exists()
-    )
-
-
-def _sessions() -> QuerySet[ConnectSession]:
-    return ConnectSession.objects.select_related(
-        "application", "provider_config__application", "reconnect_grant", "grant"
-    )
-
-
-def new_browser_secret() -> str:
-    """Return a value for the cookie that binds a session to the browser that started it."""
-    return secrets.token_urlsafe(32)
-
-
-def scopes_to_ask(session: ConnectSession) -> list[str]:
-    """Return the session's scopes that are still configured: an admin may have taken one away since (A16)."""
-    return [scope for scope in session.scopes if scope in session.provider_config.scopes]
-
-
-def require_usable(session: ConnectSession, *, user_id: int | None = None) -> None:
-    """Raise ConnectFailedError unless the session's button may be pressed just now."""
-    if session.status == SessionStatus.FAILED:
-        raise ConnectFailedError(session.failure or "link_expired")
-    if session.status != SessionStatus.OPEN:
-        raise ConnectFailedError("link_used")
-    if session.is_expired(database_now()):
-        raise ConnectFailedError("link_expired")
-    _require_working(session)
-    if session.confirmation == Confirmation.LOGIN and session.created_by_id != user_id:
-        raise ConnectFailedError("other_login")
-
-
-def _require_working(session: ConnectSession) -> None:
-    """Raise ConnectFailedError where nothing may be connected: switched off, archived, or its catalog file is gone."""
-    config = session.provider_config
-    if not config.is_working or config.provider_id not in catalog():
-        raise ConnectFailedError("provider_disabled")
 
 
 def start(session: ConnectSession, *, browser: str, user: User | None, actor: Actor) -> str:
@@ -276,14 +145,17 @@ def receive(callback: Callback, *, actor: Actor) -> ConnectSession:
     Returns the session, done or waiting for the choice of sites. Raises ConnectFailedError, whose `session` is set
     once the browser has been recognised. `actor` says from where; who it is, the state tells.
     """
-    request = _spend_state(callback)
+    request = _recognise(callback)
     session = request.session
     actor = _named(actor, request)
     try:
+        _spend(request)
         exchanged = _exchange(session, request, callback)
     except ConnectFailedError as failure:
         failure.session = session
-        _note_failure(session, failure, actor)
+        # A reload brings what is known already, or is on its way: nothing new to note.
+        if failure.code != "link_used":
+            _note_failure(session, failure, actor)
         raise
     # From here on it belongs to the browser that came back, whoever pressed the button last (A3).
     session.browser_digest = request.browser_digest
@@ -313,7 +185,7 @@ def choose_sites(session: ConnectSession, chosen: Collection[str], *, actor: Act
     if exchanged is None:
         raise ConnectFailedError("unreadable_secret", session=session)
     try:
-        _require_working(session)
+        require_working(session)
     except ConnectFailedError as failure:
         failure.session = session
         raise
@@ -322,8 +194,8 @@ def choose_sites(session: ConnectSession, chosen: Collection[str], *, actor: Act
     return _finish(session, exchanged, chosen=chosen, from_status=SessionStatus.CHOOSING, actor=actor)
 
 
-def _spend_state(callback: Callback) -> AuthorizationRequest:
-    """Find the authorization request of a callback and spend it, from the right browser only."""
+def _recognise(callback: Callback) -> AuthorizationRequest:
+    """Find the authorization request of a callback, from the right browser only. Raises ConnectFailedError."""
     request = (
         AuthorizationRequest.objects.select_related(
             "session__application",
@@ -345,20 +217,22 @@ def _spend_state(callback: Callback) -> AuthorizationRequest:
         raise ConnectFailedError("other_browser")
     if request.user_id is not None and request.user_id != callback.user_id:
         raise ConnectFailedError("other_login")
+    return request
+
+
+def _spend(request: AuthorizationRequest) -> None:
+    """Spend the state, which only one callback can do. Raises ConnectFailedError."""
     spent = AuthorizationRequest.objects.filter(pk=request.pk, spent_at=None, expires_at__gt=Now()).update(
         spent_at=Now()
     )
-    if spent != 1:
-        # Read anew: a second press of Reload may have spent it since we looked.
-        request.refresh_from_db(fields=["spent_at"])
-        raise ConnectFailedError(
-            "link_used" if request.spent_at else "state_expired", session=request.session
-        )
     # What comes of it, also a failure, is for this browser to see.
     ConnectSession.objects.filter(pk=request.session_id, status=SessionStatus.OPEN).update(
         browser_digest=request.browser_digest
     )
-    return request
+    if spent != 1:
+        # Read anew: a second press of Reload may have spent it since we looked.
+        request.refresh_from_db(fields=["spent_at"])
+        raise ConnectFailedError("link_used" if request.spent_at else "state_expired")
 
 
 def _named(actor: Actor, request: AuthorizationRequest) -> Actor:
@@ -373,7 +247,7 @@ def _check_answer(session: ConnectSession, request: AuthorizationRequest, callba
     """Hold the callback against what its request wrote down, and return the code. Raises ConnectFailedError."""
     if session.status != SessionStatus.OPEN:
         raise ConnectFailedError("link_used")
-    _require_working(session)
+    require_working(session)
     config, spec, params = session.provider_config, session.provider_config.spec, callback.params
     # The configuration may have been edited meanwhile; the answer belongs to what was asked (A6, A8).
     asked = (request.client_id, request.token_url, request.redirect_uri, request.issuer, request.scopes)
@@ -397,7 +271,13 @@ def _exchange(session: ConnectSession, request: AuthorizationRequest, callback: 
     code = _check_answer(session, request, callback)
     config, spec = session.provider_config, session.provider_config.spec
     try:
-        verifier, credentials = unseal(request, "code_verifier") or "", config.credentials()
+        verifier = unseal(request, "code_verifier")
+    except UnreadableError:
+        verifier = None
+    if not verifier:
+        raise ConnectFailedError("config_changed")
+    try:
+        credentials = config.credentials()
     except UnreadableError:
         raise ConnectFailedError("unreadable_secret") from None
     outgoing = oauth.exchange_request(

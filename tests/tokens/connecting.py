@@ -15,8 +15,6 @@ from tokens.connect import open_session
 from tokens.models import Confirmation, ConnectSession, Grant
 
 if TYPE_CHECKING:
-    from django.http import HttpResponse
-
     from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
@@ -28,13 +26,17 @@ def configured(sandbox: SandboxThread, **fields: Any) -> ProviderConfig:
     """Return Atlassian, configured for an application that may be returned to."""
     if "application" not in fields:
         fields["application"] = ApplicationFactory(name="Acme Tasks", return_origins=[RETURN_ORIGIN])
-    config: ProviderConfig = ProviderConfigFactory(**fields)
+    config = ProviderConfigFactory.create(**fields)
     sandbox.register_client(config.client_id, CLIENT_SECRET, redirect_uris=[config.redirect_uri])
     return config
 
 
 def opened(
-    config: ProviderConfig, *, end_user: str = "user-1", confirmation: Confirmation = Confirmation.MEMBER, **more: Any
+    config: ProviderConfig,
+    *,
+    end_user: str = "user-1",
+    confirmation: Confirmation = Confirmation.MEMBER,
+    **more: Any,
 ) -> tuple[ConnectSession, str]:
     """Open a connect session and return it with its link's token."""
     if confirmation == Confirmation.CODE:
@@ -61,7 +63,7 @@ class Browser:
     client: Client = field(default_factory=Client)
     account: str = "sam"  # sam has one site, jo has two, lee three, kim none.
 
-    def open(self, token: str) -> HttpResponse:
+    def open(self, token: str) -> Any:
         """Open a connect link."""
         return self.client.get(reverse("connect-page", args=[token]))
 
@@ -69,26 +71,26 @@ class Browser:
         """Press the button; return where it leads."""
         response = self.client.post(reverse("connect-start", args=[token]))
         assert response.status_code == 303, response.content.decode()
-        return response["Location"]
+        return str(response["Location"])
 
     def consent(self, authorize_url: str, **answer: Any) -> str:
         """Answer the consent page; return the callback's address."""
         return self.sandbox.approve(authorize_url, account=answer.pop("account", self.account), **answer)
 
-    def callback(self, url: str) -> HttpResponse:
+    def callback(self, url: str) -> Any:
         """Come back to the portal."""
         return self.client.get(path_of(url))
 
-    def go(self, token: str, **answer: Any) -> HttpResponse:
+    def go(self, token: str, **answer: Any) -> Any:
         """Press the button, consent, and come back."""
         return self.callback(self.consent(self.start(token), **answer))
 
-    def follow(self, response: HttpResponse) -> HttpResponse:
+    def follow(self, response: HttpResponse) -> Any:
         """Go where a redirect leads."""
         assert response.status_code == 303, response.content.decode()
         return self.client.get(response["Location"])
 
-    def arrive(self, token: str, **answer: Any) -> HttpResponse:
+    def arrive(self, token: str, **answer: Any) -> Any:
         """Do all of it, and see the page at the end."""
         return self.follow(self.go(token, **answer))
 
