@@ -23,6 +23,7 @@ from portal.local import leftovers, ready
 from portal.local.children import describe_children
 from portal.local.environment import HOST, ROOT, Place, environment, read_place, write_private
 from portal.local.errors import LocalError
+from portal.local.parent import Parent
 from portal.local.processes import Child, Watchdog
 from portal.local.progress import box, step
 
@@ -52,8 +53,7 @@ class Up:
         self.children: list[Child] = []
         self.env: dict[str, str] = {}
         self.pauses: dict[str, float] = {}
-        # Under make we stop when make is gone; started otherwise, our parent may well go first.
-        self._parent = os.getppid() if "MAKELEVEL" in os.environ else None
+        self.parent = Parent()
 
     # --- Signals ----------------------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ class Up:
 
     def sleep(self, seconds: float) -> None:
         """Wait a little; raises Stop if somebody wants us to stop. Every wait of ours comes by here."""
-        if self._parent is not None and os.getppid() != self._parent:
+        if self.parent.wants_us_to_stop():
             self.asked_at = self.asked_at or time.monotonic()
         if self.asked_at is not None:
             raise Stop

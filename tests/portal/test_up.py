@@ -217,6 +217,24 @@ def test_a_signal_during_the_start_stops_what_is_there_already(tmp_path, number)
     assert gone(family)
 
 
+def test_make_that_is_interrupted_alone_takes_us_with_it(tmp_path):
+    makefile = tmp_path / "Makefile"
+    watch = (
+        "import time; from portal.local.parent import Parent; p = Parent(); print('watching', flush=True)\n"
+    )
+    (tmp_path / "watch.py").write_text(watch + "while not p.wants_us_to_stop(): time.sleep(0.05)\n")
+    makefile.write_text(f"run:\n\t@PYTHONPATH={ROOT} exec {sys.executable} {tmp_path / 'watch.py'}\n")
+    make = subprocess.Popen(["make", "-f", makefile], stdout=subprocess.PIPE)
+    assert make.stdout is not None
+    with make.stdout:
+        while make.stdout.readline() != b"watching\n":
+            pass
+
+        make.send_signal(signal.SIGINT)
+
+        assert make.wait(PATIENCE_S) != 0
+
+
 # --- What must be right first --------------------------------------------------------------------------------------
 
 
