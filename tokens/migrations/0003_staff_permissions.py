@@ -26,6 +26,7 @@ class Migration(migrations.Migration):
             options={
                 "default_permissions": ("view",),
                 "ordering": ["-connected_at", "-id"],
+                "verbose_name": "connection",
                 "permissions": [
                     ("refresh_grant", "Can refresh connections now"),
                     ("revoke_grant", "Can revoke connections"),

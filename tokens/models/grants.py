@@ -96,6 +96,7 @@ class Grant(models.Model):
 
     class Meta:
         ordering = ["-connected_at", "-id"]
+        verbose_name = "connection"
         # Of staff, in Django admin: nobody edits a grant, and looking at it allows nothing else (G4).
         default_permissions = ("view",)
         permissions = [

@@ -1,0 +1,89 @@
+"""Django admin of what allauth keeps: addresses, second factors, sessions. Nothing secret of it is shown (G1)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+# Loading these registers what is replaced below.
+import allauth.account.admin
+import allauth.mfa.admin
+import allauth.socialaccount.admin
+import allauth.usersessions.admin  # noqa: F401
+from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from allauth.usersessions.models import UserSession
+from django.contrib import admin
+
+from portal.admin_base import HistoryAdmin
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+# Tokens and client secrets: settings hold the one, the other is never stored.
+for model in (EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken, UserSession):
+    if admin.site.is_registered(model):
+        admin.site.unregister(model)
+
+
+class EndableAdmin(HistoryAdmin):
+    """What staff can't edit, but may take away."""
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Leave it to superusers, since with less somebody else's account is easier to enter."""
+        return bool(request.user.is_active and getattr(request.user, "is_superuser", False))
+
+
+@admin.register(EmailAddress)
+class EmailAddressAdmin(HistoryAdmin):
+    """The addresses that people sign in with."""
+
+    list_display = ("email", "user", "primary", "verified")
+    list_filter = ("primary", "verified")
+    list_select_related = ("user",)
+    search_fields = ("email", "user__name")
+    fields = ("email", "user", "primary", "verified")
+
+
+@admin.register(Authenticator)
+class AuthenticatorAdmin(EndableAdmin):
+    """Second factors and passkeys. Deleting one helps a person who has lost it."""
+
+    list_display = ("user", "type", "created_at", "last_used_at")
+    list_filter = ("type",)
+    list_select_related = ("user",)
+    search_fields = ("user__email", "user__name")
+    date_hierarchy = "created_at"
+    fields = ("user", "type", "created_at", "last_used_at")
+
+
+@admin.register(SocialAccount)
+class SocialAccountAdmin(EndableAdmin):
+    """Accounts elsewhere that people sign in with."""
+
+    list_display = ("user", "provider", "uid", "date_joined", "last_login")
+    list_filter = ("provider",)
+    list_select_related = ("user",)
+    search_fields = ("user__email", "uid")
+    fields = ("user", "provider", "uid", "date_joined", "last_login")
+
+
+@admin.register(UserSession)
+class UserSessionAdmin(EndableAdmin):
+    """Where people are signed in. Deleting one signs that browser out."""
+
+    list_display = ("user", "ip", "user_agent", "created_at", "last_seen_at")
+    list_select_related = ("user",)
+    search_fields = ("user__email", "ip")
+    date_hierarchy = "created_at"
+    fields = ("user", "ip", "user_agent", "created_at", "last_seen_at")
+
+    def delete_model(self, request: HttpRequest, obj: UserSession) -> None:
+        """End the session, not only its row here."""
+        obj.end()
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[UserSession]) -> None:
+        """End each of the sessions."""
+        for session in queryset:
+            session.end()

@@ -1,0 +1,352 @@
+"""Django admin of grants and how they came to be. It is all history: nothing here is edited (G3)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import Q
+
+from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list
+from tokens import browse
+from tokens.admin_actions import GrantActions, with_last_use
+from tokens.models import AuthorizationRequest, ConnectSession, Grant, RefreshAttempt, RefreshCount, Site
+from tokens.state import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+
+
+class StateFilter(admin.SimpleListFilter):
+    """The same words as on the members' pages."""
+
+    title = "state"
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Iterable[tuple[str, str]]:
+        """Offer the states."""
+        return [(value, word) for value, (word, _) in browse.STATUS_FILTERS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Grant]) -> QuerySet[Grant]:
+        """Keep the grants in the chosen state."""
+        chosen = browse.STATUS_FILTERS.get(self.value() or "")
+        return queryset.filter(chosen[1]) if chosen else queryset
+
+
+class SiteInline(ReadOnlyInline):
+    """The sites that a grant reaches."""
+
+    model = Site
+    fields = ("name", "url", "cloud_id", "products", "is_chosen")
+    readonly_fields = fields
+
+
+class GrantChangeList(ChangeList):
+    """A list that looks up sites and uses for the rows it shows, not for those it counts."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Bring along what the columns need."""
+        super().get_results(request)
+        rows = with_last_use(self.result_list)
+        self.result_list = rows.prefetch_related("application", "provider_config__application")
+
+
+@admin.register(Grant)
+class GrantAdmin(GrantActions, HistoryAdmin):
+    """Who has access to what, since when, who used it."""
+
+    list_display = (
+        "end_user",
+        "application",
+        "provider",
+        "account",
+        "sites_reached",
+        "state",
+        "connected_at",
+        "last_used",
+        "scopes",
+    )
+    list_filter = (StateFilter, "provider_config__provider_id")
+    search_fields = ("search_text",)
+    search_help_text = "Every word is looked for in end user, account, e-mail, site and application; or a connection's id."
+    date_hierarchy = "connected_at"
+    # GrantChangeList fetches them for its page: joined, they would be sorted along with every row there is.
+    list_select_related = ()
+    inlines = (SiteInline,)
+    fieldsets = (
+        ("Who", {"fields": ("application_link", "provider", "end_user", "label", "account")}),
+        ("What", {"fields": ("state", "cause", "granted_scopes", "not_granted")}),
+        (
+            "Since when",
+            {"fields": ("connected_at", "consented_at", "confirmed_at", "last_used", "revoked_at", "upstream_revocation")},
+        ),
+        (
+            "Refresh",
+            {
+                "fields": (
+                    "gen",
+                    "refreshed_at",
+                    "access_expires_at",
+                    "refresh_due_at",
+                    "next_attempt_at",
+                    "claim_until",
+                    "inflight_since",
+                    "fail_outcome",
+                    "fail_count",
+                    "idle_deadline",
+                    "absolute_deadline",
+                )
+            },
+        ),
+        ("More", {"fields": ("attempts", "events", "sessions", "id")}),
+    )
+    readonly_fields = (
+        "application_link",
+        "provider",
+        "account",
+        "state",
+        "not_granted",
+        "last_used",
+        "attempts",
+        "events",
+        "sessions",
+        "id",
+        "connected_at",
+    )
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list that looks things up for its page only."""
+        return GrantChangeList
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Grant | None:
+        """Return the grant with what its page shows of it."""
+        grant = super().get_object(request, object_id, from_field)
+        if grant is None:
+            return None
+        grants = Grant.objects.select_related("application", "provider_config__application")
+        return with_last_use(grants).get(pk=grant.pk)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Grant], search_term: str
+    ) -> tuple[QuerySet[Grant], bool]:
+        """Look for every word, in the grant's own text or its application's name."""
+        for word in search_term.split()[:8]:
+            queryset = queryset.filter(
+                Q(search_text__contains=word.lower())
+                | Q(application__name__icontains=word)
+                | Q(account_id=word)
+                | Q(id__iexact=word)
+            )
+        return queryset, False
+
+    @admin.display(description="application")
+    def application_link(self, grant: Grant) -> str:
+        """Lead to the application."""
+        return link_to(grant.application)
+
+    @admin.display(description="provider", ordering="provider_config__provider_id")
+    def provider(self, grant: Grant) -> str:
+        """Name the provider, also when its catalog file is gone."""
+        return grant.provider_config.provider_name
+
+    @admin.display(description="account", ordering="account_name")
+    def account(self, grant: Grant) -> str:
+        """Name the account as well as we can."""
+        return ", ".join(filter(None, [grant.account_name, grant.account_email])) or grant.account_id
+
+    @admin.display(description="sites")
+    def sites_reached(self, grant: Grant) -> str:
+        """Name the chosen sites."""
+        return ", ".join(grant.site_names)  # type: ignore[attr-defined]
+
+    @admin.display(description="state", ordering="status")
+    def state(self, grant: Grant) -> str:
+        """Say how it stands, in the words of the members' pages."""
+        return describe(grant, grant.now).word  # type: ignore[attr-defined]
+
+    @admin.display(description="last used", ordering="used_at")
+    def last_used(self, grant: Grant) -> str:
+        """Say when a token was last handed out, and to whom."""
+        if grant.used_at is None:
+            return "never"
+        by = grant.last_used_by  # type: ignore[attr-defined]
+        return f"{grant.used_at:%Y-%m-%d %H:%M}" + (f" by {by}" if by else "")
+
+    @admin.display(description="scopes")
+    def scopes(self, grant: Grant) -> str:
+        """Name the granted scopes."""
+        return " ".join(grant.granted_scopes)
+
+    @admin.display(description="asked for, not granted")
+    def not_granted(self, grant: Grant) -> str:
+        """Name what was asked for in vain."""
+        return " ".join(grant.missing_scopes)
+
+    @admin.display(description="refresh attempts")
+    def attempts(self, grant: Grant) -> str:
+        """Lead to every attempt to refresh it."""
+        return link_to_list("tokens_refreshattempt", "refresh attempts", grant__id__exact=grant.pk)
+
+    @admin.display(description="audit log")
+    def events(self, grant: Grant) -> str:
+        """Lead to everything that was done with it."""
+        return link_to_list("portal_auditevent", "audit events", subject_id=grant.pk)
+
+    @admin.display(description="connect sessions")
+    def sessions(self, grant: Grant) -> str:
+        """Lead to how it came to be."""
+        return link_to_list("tokens_connectsession", "connect sessions", grant__id__exact=grant.pk)
+
+
+@admin.register(Site)
+class SiteAdmin(HistoryAdmin):
+    """Sites that grants reach."""
+
+    list_display = ("name", "url", "product_names", "is_chosen", "grant_link", "application")
+    list_filter = ("is_chosen",)
+    list_select_related = ("grant__application",)
+    ordering = ("-id",)
+    search_fields = ("name", "url", "=cloud_id", "grant__end_user")
+    fields = ("name", "url", "cloud_id", "product_names", "scopes", "is_chosen", "grant_link")
+    readonly_fields = ("product_names", "grant_link")
+
+    @admin.display(description="products")
+    def product_names(self, site: Site) -> str:
+        """Name the products."""
+        return ", ".join(site.products)
+
+    @admin.display(description="connection")
+    def grant_link(self, site: Site) -> str:
+        """Lead to the grant."""
+        return link_to(site.grant)
+
+    @admin.display(description="application")
+    def application(self, site: Site) -> str:
+        """Name the application."""
+        return str(site.grant.application)
+
+
+class AuthorizationRequestInline(ReadOnlyInline):
+    """The trips to the provider that were made in a session. State and verifier are not shown."""
+
+    model = AuthorizationRequest
+    fields = ("created_at", "expires_at", "spent_at", "client_id", "redirect_uri", "user")
+    readonly_fields = fields
+
+
+@admin.register(ConnectSession)
+class ConnectSessionAdmin(HistoryAdmin):
+    """Connect links and what became of them. Nothing in it is a credential, and digests are not shown either."""
+
+    list_display = ("end_user", "application", "provider", "confirmation", "status", "failure", "created_by", "created_at", "grant_link")
+    list_filter = ("status", "failure", "confirmation", "provider_config__provider_id")
+    list_select_related = ("application", "provider_config", "created_by", "grant")
+    search_fields = ("end_user", "label", "application__name", "created_by__email")
+    date_hierarchy = "created_at"
+    inlines = (AuthorizationRequestInline,)
+    fields = (
+        "application",
+        "provider",
+        "confirmation",
+        "end_user",
+        "label",
+        "scopes",
+        "return_url",
+        "status",
+        "failure",
+        "created_by",
+        "created_at",
+        "expires_at",
+        "exchanged_at",
+        "finished_at",
+        "grant_link",
+        "reconnect_link",
+    )
+    readonly_fields = ("provider", "grant_link", "reconnect_link", "created_at")
+
+    @admin.display(description="provider")
+    def provider(self, session: ConnectSession) -> str:
+        """Name the provider."""
+        return session.provider_config.provider_name
+
+    @admin.display(description="connection")
+    def grant_link(self, session: ConnectSession) -> str:
+        """Lead to what it brought."""
+        return link_to(session.grant)
+
+    @admin.display(description="to reconnect")
+    def reconnect_link(self, session: ConnectSession) -> str:
+        """Lead to what it was meant to repair."""
+        return link_to(session.reconnect_grant)
+
+
+@admin.register(AuthorizationRequest)
+class AuthorizationRequestAdmin(HistoryAdmin):
+    """Trips to the provider. State and verifier are not shown."""
+
+    list_display = ("created_at", "session", "redirect_uri", "expires_at", "spent_at")
+    list_select_related = ("session",)
+    search_fields = ("=session__id", "session__end_user")
+    date_hierarchy = "created_at"
+    fields = ("session", "user", "client_id", "redirect_uri", "token_url", "issuer", "scopes", "created_at", "expires_at", "spent_at")
+    readonly_fields = ("created_at",)
+
+
+@admin.register(RefreshAttempt)
+class RefreshAttemptAdmin(HistoryAdmin):
+    """Every attempt to refresh, and what came of it."""
+
+    list_display = ("claimed_at", "grant_link", "application", "outcome", "cause", "http_status", "trigger", "took", "gen")
+    list_filter = ("outcome", "trigger")
+    list_select_related = ("grant__application",)
+    search_fields = ("grant__search_text", "error_code", "=worker")
+    date_hierarchy = "claimed_at"
+    fields = (
+        "grant_link",
+        "gen",
+        "epoch",
+        "trigger",
+        "worker",
+        "claimed_at",
+        "sent_at",
+        "answered_at",
+        "committed_at",
+        "outcome",
+        "http_status",
+        "error_code",
+        "cause",
+    )
+    readonly_fields = ("grant_link", "claimed_at")
+
+    @admin.display(description="connection")
+    def grant_link(self, attempt: RefreshAttempt) -> str:
+        """Lead to the grant."""
+        return link_to(attempt.grant)
+
+    @admin.display(description="application")
+    def application(self, attempt: RefreshAttempt) -> str:
+        """Name the application."""
+        return str(attempt.grant.application)
+
+    @admin.display(description="took")
+    def took(self, attempt: RefreshAttempt) -> str:
+        """Say how long the provider took to answer."""
+        if not (attempt.sent_at and attempt.answered_at):
+            return ""
+        return f"{round((attempt.answered_at - attempt.sent_at).total_seconds() * 1000):,} ms"
+
+
+@admin.register(RefreshCount)
+class RefreshCountAdmin(HistoryAdmin):
+    """Attempts by five minutes and outcome: what the charts read."""
+
+    list_display = ("starts_at", "application", "provider_config", "outcome", "count")
+    list_filter = ("outcome",)
+    list_select_related = ("application", "provider_config__application")
+    search_fields = ("application__name",)
+    date_hierarchy = "starts_at"
+    fields = ("starts_at", "application", "provider_config", "outcome", "count")

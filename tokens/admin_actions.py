@@ -1,0 +1,139 @@
+"""What staff may do with grants in Django admin: each asks first, is audited, and has a permission of its own (G4)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin, messages
+from django.db.models import CharField, Count, OuterRef, Subquery
+from django.db.models.functions import Cast, Now
+
+from portal.admin_base import Question, ask, in_chunks, too_many
+from portal.audit import record, staff_of
+from portal.csv_export import csv_response
+from portal.models import Application, AuditEvent, Event
+from providers.catalog_loader import UnknownProviderError
+from tokens import browse
+from tokens.errors import TokenError
+from tokens.models import Grant, GrantStatus, Trigger
+from tokens.refresh import refresh_now
+from tokens.revoke import revoke
+from tokens.state import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.db.models import QuerySet
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
+
+EXPORT_COLUMNS = (
+    "application", "provider", "end user", "label", "account id", "account", "e-mail", "sites", "state",
+    "connected since", "last used", "last used by", "scopes", "not granted", "connection",
+)  # fmt: skip
+
+
+class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
+    """The actions of the list of grants."""
+
+    actions = ("refresh", "revoke", "export")
+
+    def has_refresh_permission(self, request: HttpRequest) -> bool:
+        """Ask for a permission of its own."""
+        return request.user.has_perm("tokens.refresh_grant")
+
+    def has_revoke_permission(self, request: HttpRequest) -> bool:
+        """Ask for a permission of its own."""
+        return request.user.has_perm("tokens.revoke_grant")
+
+    def has_export_permission(self, request: HttpRequest) -> bool:
+        """Ask for a permission of its own."""
+        return request.user.has_perm("tokens.export_grant")
+
+    @admin.action(description="Refresh now", permissions=["refresh"])
+    def refresh(self, request: HttpRequest, grants: QuerySet[Grant]) -> HttpResponseBase | None:
+        """Refresh each, and count what came of it."""
+        if too_many(self, request, grants):
+            return None
+        question = Question("Refresh now?", "The provider is asked for a new access token for each.", "Refresh now")
+        if page := ask(self, request, grants, action="refresh", question=question):
+            return page
+        outcomes: Counter[str] = Counter()
+        for grant in grants:
+            record(
+                Event.GRANT_REFRESH_REQUESTED, actor=staff_of(request), application=grant.application, subject=grant
+            )
+            try:
+                outcomes[refresh_now(grant, trigger=Trigger.STAFF).outcome] += 1
+            except (TokenError, UnknownProviderError) as error:
+                outcomes[getattr(error, "code", "unknown_provider")] += 1
+        said = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in outcomes.most_common())
+        is_well = set(outcomes) <= {"ok", "fenced"}
+        self.message_user(request, f"Refresh: {said or 'nothing to do'}.", messages.SUCCESS if is_well else messages.WARNING)
+        return None
+
+    @admin.action(description="Revoke", permissions=["revoke"])
+    def revoke(self, request: HttpRequest, grants: QuerySet[Grant]) -> HttpResponseBase | None:
+        """Take each back."""
+        if too_many(self, request, grants):
+            return None
+        question = Question(
+            "Revoke these connections?",
+            "Their tokens are erased at once, which cannot be undone. The provider is asked to end access where it lets "
+            "us; Atlassian does not, so there the app stays listed until the person removes it.",
+            "Revoke",
+        )
+        if page := ask(self, request, grants, action="revoke", question=question):
+            return page
+        alive = [grant for grant in grants if grant.status != GrantStatus.REVOKED]
+        answers = Counter(revoke(grant, actor=staff_of(request)).upstream_revocation for grant in alive)
+        said = "; ".join(f"{count}: {answer}" for answer, count in answers.most_common())
+        self.message_user(
+            request,
+            f"Revoked {len(alive)}; their tokens are erased. Upstream, {said}." if alive else "All of them were revoked before.",
+            messages.SUCCESS,
+        )
+        return None
+
+    @admin.action(description="Export as CSV", permissions=["export"])
+    def export(self, request: HttpRequest, grants: QuerySet[Grant]) -> HttpResponseBase:
+        """Send the chosen grants as CSV, and write that down in each application's audit log."""
+        question = Question(
+            "Export connections?",
+            "The file says who gave access to what. The export is written to the audit log of each application in it.",
+            "Export",
+        )
+        if page := ask(self, request, grants, action="export", question=question):
+            return page
+        counts = dict(grants.order_by().values_list("application").annotate(count=Count("pk")))
+        for application in Application.objects.filter(pk__in=counts):
+            record(
+                Event.EXPORTED,
+                actor=staff_of(request),
+                application=application,
+                subject_name="connections",
+                connections=counts[application.pk],
+            )
+        return csv_response("connections.csv", EXPORT_COLUMNS, _rows(grants))
+
+
+def with_last_use(grants: QuerySet[Grant]) -> QuerySet[Any]:
+    """Bring site_names, the clock as `now`, and who used it last as `last_used_by`, in the same statement."""
+    hand_outs = AuditEvent.objects.filter(
+        subject_kind="grant", subject_id=Cast(OuterRef("pk"), CharField()), event=Event.TOKEN_HANDED_OUT
+    ).order_by("-id")
+    return browse.with_site_names(grants).annotate(
+        now=Now(), last_used_by=Subquery(hand_outs.values("actor_name")[:1])
+    )
+
+
+def _rows(grants: QuerySet[Grant]) -> Iterable[list[object]]:
+    grants = with_last_use(grants.select_related("application", "provider_config__application"))
+    for grant in in_chunks(grants):
+        yield [
+            grant.application.name, grant.provider_config.provider_name, grant.end_user, grant.label, grant.account_id,
+            grant.account_name, grant.account_email, ", ".join(grant.site_names), describe(grant, grant.now).word,
+            grant.connected_at.isoformat(), grant.used_at.isoformat() if grant.used_at else "", grant.last_used_by,
+            " ".join(grant.granted_scopes), " ".join(grant.missing_scopes), grant.pk,
+        ]  # fmt: skip
