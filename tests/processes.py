@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
+from urllib.request import urlopen
 
 from django.conf import settings
 from django.db import connection
@@ -82,6 +84,26 @@ class Processes:
             "--loglevel", "DEBUG", REFRESH_INTERVAL_S=str(int(interval)),
         )  # fmt: skip
 
+    def web(self, **environment: str) -> str:
+        """Start the real web server on a free port, wait until it answers, and return its address."""
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        address = f"http://127.0.0.1:{port}"
+        # Links start with it, in the worker's e-mails too.
+        self.environment |= {
+            "PUBLIC_URL": address,
+            "DATA_DIR": str(self.folder),
+            "ALLOWED_HOSTS": "127.0.0.1",
+        }
+        self.start("collectstatic", "manage.py", "collectstatic", "--no-input", "--verbosity", "0").wait()
+        self.start(
+            "web", "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
+            "--blocking-threads", "4", "portal.wsgi:application", **environment,
+        )  # fmt: skip
+        wait_until(lambda: _answers(address), what="the web process")
+        return address
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """Kill -9 a process with all its children."""
         os.killpg(process.pid, signal.SIGKILL)
@@ -97,6 +119,14 @@ class Processes:
     def logs(self) -> str:
         """Return all output so far."""
         return "\n".join(file.read_text(errors="replace") for file in sorted(self.folder.glob("*.log")))
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/healthz", timeout=1) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float = 30, what: str = "") -> Any:
