@@ -49,9 +49,10 @@ shell: install ## Open a Python shell on the data of a running `make run`
 bench-sandbox: install ## Measure how many token requests a second the sandbox answers
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
 
-lock: install-dev ## Write the versions of all installed packages to constraints.txt
-	@echo "# Versions of everything that requirements*.txt need in their turn. Written by make lock." > constraints.txt
-	@$(VENV_PYTHON) -m pip freeze --disable-pip-version-check --exclude-editable >> constraints.txt
+lock: ## Install the newest that requirements*.txt allow, and write the versions to constraints.txt
+	@rm -rf .venv constraints.txt
+	@$(PYTHON) portal/local/install.py requirements.txt requirements-dev.txt
+	@$(VENV_PYTHON) -m portal.local.lock
 
 clean: ## Delete the virtual environment and all local data, the demo's database included
 	rm -rf .venv .venv.lock .data

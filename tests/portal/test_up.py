@@ -217,6 +217,7 @@ def test_a_signal_during_the_start_stops_what_is_there_already(tmp_path, number)
     assert gone(family)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows it")
 def test_make_that_is_interrupted_alone_takes_us_with_it(tmp_path):
     makefile = tmp_path / "Makefile"
     watch = (
