@@ -57,14 +57,21 @@ def _account(spec: ProviderSpec, tokens: TokenSet, scopes: Collection[str]) -> A
     account_id = found.get(spec.profile.id)
     if isinstance(account_id, int) and not isinstance(account_id, bool):
         account_id = str(account_id)
-    if not isinstance(account_id, str) or not 0 < len(account_id) <= 200:
+    # Opaque, and never mended: two accounts must not become one.
+    if not isinstance(account_id, str) or not 0 < len(account_id) <= 200 or not account_id.isprintable():
         raise DiscoveryError("provider_down")
-    name, email = found.get(spec.profile.name), found.get(spec.profile.email)
     return Account(
         id=account_id,
-        name=name[:200] if isinstance(name, str) else "",
-        email=email[:254] if isinstance(email, str) else "",
+        name=_line(found.get(spec.profile.name), 200),
+        email=_line(found.get(spec.profile.email), 254),
     )
+
+
+def _line(value: Any, longest: int) -> str:
+    """Return one line of printable text: PostgreSQL stores no NUL, a page no line breaks."""
+    if not isinstance(value, str):
+        return ""
+    return "".join(letter for letter in value if letter.isprintable())[:longest].strip()
 
 
 def _get(endpoint: Endpoint, tokens: TokenSet, *, refused: str = "provider_down") -> Any:

@@ -85,7 +85,7 @@ class Browser:
         """Press the button, consent, and come back."""
         return self.callback(self.consent(self.start(token), **answer))
 
-    def follow(self, response: HttpResponse) -> Any:
+    def follow(self, response: Any) -> Any:
         """Go where a redirect leads."""
         assert response.status_code == 303, response.content.decode()
         return self.client.get(response["Location"])
