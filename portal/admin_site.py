@@ -9,3 +9,5 @@ class PortalAdminSite(AdminSite):
     site_header = "Developer portal: staff"
     site_title = "Developer portal"
     index_title = "Who has access to what"
+    # The lists need the room.
+    enable_nav_sidebar = False

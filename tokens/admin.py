@@ -66,7 +66,7 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         "account",
         "sites_reached",
         "state",
-        "connected_at",
+        "since",
         "last_used",
         "scopes",
     )
@@ -138,6 +138,7 @@ class GrantAdmin(GrantActions, HistoryAdmin):
             queryset = queryset.filter(
                 Q(search_text__contains=word.lower())
                 | Q(application__name__icontains=word)
+                | Q(application__slug=word.lower())
                 | Q(account_id=word)
                 | Q(id__iexact=word)
             )
@@ -167,6 +168,11 @@ class GrantAdmin(GrantActions, HistoryAdmin):
     def state(self, grant: Grant) -> str:
         """Say how it stands, in the words of the members' pages."""
         return describe(grant, grant.now).word  # type: ignore[attr-defined]
+
+    @admin.display(description="since", ordering="connected_at")
+    def since(self, grant: Grant) -> str:
+        """Say when it was connected."""
+        return f"{grant.connected_at:%Y-%m-%d}"
 
     @admin.display(description="last used", ordering="used_at")
     def last_used(self, grant: Grant) -> str:
