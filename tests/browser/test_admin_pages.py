@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group
 
 from portal.models import User
 from tests.browser.looks import look
+from tests.factories import GrantFactory, ProviderConfigFactory
 
 if TYPE_CHECKING:
     from typing import Any
@@ -17,25 +18,34 @@ if TYPE_CHECKING:
     from tests.browser.conftest import SignIn
 
 # Django's own scripts, jQuery among them, come to more than one of our pages may weigh.
-HEAVIEST = 150_000
+HEAVIEST = 200_000
+# The widget with two lists (groups and permissions of a user) describes its icons in a way that axe does not accept.
+KNOWN = ("aria-allowed-attr",)
 
 
 def test_admin_pages_break_no_policy(page: Page, sign_in: SignIn, live: str, settings: Any) -> None:
     settings.SANDBOX_URL = "http://127.0.0.1:8001"
-    sign_in(page, User.objects.create_superuser("staff@acme.example", "a password", name="Staff"))
+    staff = User.objects.create_superuser("staff@acme.example", "a password", name="Staff")
+    sign_in(page, staff)
     group = Group.objects.create(name="Helpers")
+    config = ProviderConfigFactory.create()
+    grant = GrantFactory.create(provider_config=config)
 
     for address, name in (
         ("/admin/", "admin-index"),
-        ("/admin/auth/group/", "admin-list"),
-        (f"/admin/auth/group/{group.pk}/change/", "admin-change"),
+        ("/admin/tokens/grant/", "admin-list"),
+        (f"/admin/tokens/grant/{grant.pk}/change/", "admin-grant"),
+        (f"/admin/portal/application/{config.application_id}/change/", "admin-application"),
+        (f"/admin/providers/providerconfig/{config.pk}/change/", "admin-provider"),
+        ("/admin/portal/user/add/", "admin-add"),
+        (f"/admin/portal/user/{staff.pk}/change/", "admin-user"),
         (f"/admin/auth/group/{group.pk}/delete/", "admin-delete"),
-        (f"/admin/auth/group/{group.pk}/history/", "admin-history"),
-        ("/admin/auth/", "admin-app"),
+        (f"/admin/portal/user/{staff.pk}/history/", "admin-history"),
+        ("/admin/portal/", "admin-app"),
     ):
         page.goto(address)
 
-        look(page, name, heaviest=HEAVIEST)
+        look(page, name, heaviest=HEAVIEST, known=KNOWN)
 
 
 def test_the_theme_of_the_admin_can_be_chosen(page: Page, sign_in: SignIn, live: str) -> None:
@@ -43,7 +53,7 @@ def test_the_theme_of_the_admin_can_be_chosen(page: Page, sign_in: SignIn, live:
     page.goto("/admin/")
     before = background_of(page)
 
-    page.locator(".theme-toggle").click()
+    page.locator("#user-tools .theme-toggle").click()
 
     assert page.locator("html").get_attribute("data-theme") == "dark"
     assert background_of(page) != before

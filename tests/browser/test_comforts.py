@@ -1,0 +1,124 @@
+"""What portal.js adds, and that nothing is missing without it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.urls import reverse
+
+from tests.browser.looks import errors_of, look
+from tests.factories import GrantFactory, ProviderConfigFactory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+    from tests.browser.conftest import SignIn
+    from tests.conftest import Cast
+
+
+def test_a_copy_button_copies_and_says_so(new_page: Callable[..., Page], sign_in: SignIn, cast: Cast) -> None:
+    page = new_page(permissions=["clipboard-read", "clipboard-write"])
+    sign_in(page, cast.owner)
+    page.goto(reverse("provider-add", args=["acme-tasks", "atlassian"]))
+    button = page.get_by_role("button", name="Copy the redirect URI").first
+
+    button.click()
+
+    assert button.inner_text() == "Copied"
+    assert page.evaluate("navigator.clipboard.readText()").endswith("/acme-tasks/atlassian")
+
+
+def test_without_javascript_there_is_no_copy_button_but_the_text(
+    new_page: Callable[..., Page], sign_in: SignIn, cast: Cast
+) -> None:
+    page = new_page(java_script_enabled=False)
+    sign_in(page, cast.owner)
+
+    page.goto(reverse("provider-add", args=["acme-tasks", "atlassian"]))
+
+    assert page.locator(".copy code").first.is_visible()
+    assert not page.locator("[data-copy]").first.is_visible()
+
+
+def test_scopes_are_counted_while_they_are_chosen(page: Page, sign_in: SignIn, cast: Cast) -> None:
+    sign_in(page, cast.owner)
+    page.goto(reverse("provider-add", args=["acme-tasks", "atlassian"]))
+    total = page.locator("[data-scope-total]").first
+    before = int(total.inner_text())
+
+    page.locator(".scopes input:not(:checked)").first.check()
+
+    assert int(total.inner_text()) == before + 1
+
+
+def test_two_clicks_send_a_form_once(page: Page, live: str) -> None:
+    sent = []
+    page.goto("/accounts/password/reset/")
+    page.get_by_label("Email").fill("jo@acme.example")
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+
+    page.get_by_role("button", name="Send the link").dblclick()
+
+    page.get_by_role("heading", name="Look into your mail").wait_for()
+    assert len(sent) == 1
+
+
+def test_a_form_can_be_sent_again_after_going_back(page: Page, live: str) -> None:
+    page.goto("/accounts/password/reset/")
+    page.get_by_label("Email").fill("jo@acme.example")
+    page.get_by_role("button", name="Send the link").click()
+    page.get_by_role("heading", name="Look into your mail").wait_for()
+
+    page.go_back()
+    page.get_by_label("Email").fill("jo@acme.example")
+    page.get_by_role("button", name="Send the link").click()
+
+    page.get_by_role("heading", name="Look into your mail").wait_for()
+
+
+def test_menus_open_by_keyboard_and_close_by_escape(page: Page, sign_in: SignIn, cast: Cast) -> None:
+    sign_in(page, cast.owner)
+    page.goto(reverse("application-overview", args=["acme-tasks"]))
+    menu = page.locator("details.account")
+    page.locator("details.account summary").focus()
+
+    page.keyboard.press("Enter")
+    look(page, "account-menu")
+    page.keyboard.press("Escape")
+
+    assert menu.get_attribute("open") is None
+    assert menu.evaluate("menu => menu.contains(document.activeElement)")
+
+
+def test_the_first_tab_skips_to_the_content(page: Page, sign_in: SignIn, cast: Cast) -> None:
+    sign_in(page, cast.owner)
+    page.goto(reverse("application-overview", args=["acme-tasks"]))
+
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+
+    assert page.evaluate("document.activeElement.id") == "main"
+
+
+def test_the_pages_of_an_application_look_right(page: Page, sign_in: SignIn, cast: Cast) -> None:
+    config = ProviderConfigFactory.create(application=cast.application)
+    GrantFactory.create(provider_config=config)
+    GrantFactory.create(provider_config=config, needs_reconnect=True)
+    sign_in(page, cast.owner)
+
+    for name in (
+        "application-overview",
+        "provider-list",
+        "provider-gallery",
+        "grant-list",
+        "member-list",
+        "audit-log",
+        "application-settings",
+    ):
+        page.goto(reverse(name, args=["acme-tasks"]))
+
+        look(page, name)
+
+    assert errors_of(page) == []
