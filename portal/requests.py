@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.http import HttpRequest
 
 if TYPE_CHECKING:
+    from django.http import QueryDict
     from django_htmx.middleware import HtmxDetails
 
     from portal.models import Application, User
@@ -20,3 +21,11 @@ class PortalRequest(HttpRequest):
     request_id: str
     # Set by portal.access.application_for.
     application: Application
+
+
+def posted(request: HttpRequest) -> QueryDict | None:
+    """Return what a form is bound to: the posted fields, or None where the page is only looked at.
+
+    ``request.POST or None`` would take an empty POST for a look.
+    """
+    return request.POST if request.method == "POST" else None

@@ -16,6 +16,7 @@ from portal.access import Permission, application_for
 from portal.audit import member_of
 from portal.forms import ApplicationForm, DeleteApplicationForm
 from portal.models import Application, ApplicationLogo, Role
+from portal.requests import posted
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -48,7 +49,7 @@ def application_list(request: PortalRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def application_create(request: PortalRequest) -> HttpResponse:
     """Make an application; whoever makes it is its first owner."""
-    form = ApplicationForm(request.POST or None)
+    form = ApplicationForm(posted(request))
     if request.method == "POST" and form.is_valid():
         try:
             application = applications.create(
@@ -100,7 +101,7 @@ def application_delete(request: PortalRequest, slug: str) -> HttpResponse:
 
 @reauthentication_required  # type: ignore[untyped-decorator]  # A borrowed browser must not be enough (G10).
 def _delete(request: PortalRequest, application: Application) -> HttpResponse:
-    form = DeleteApplicationForm(request.POST or None, application=application)
+    form = DeleteApplicationForm(posted(request), application=application)
     if request.method == "POST" and form.is_valid():
         applications.delete(application, actor=member_of(request))
         messages.success(request, f"{application.name} is deleted.")

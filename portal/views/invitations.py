@@ -14,6 +14,7 @@ from portal import invitations
 from portal.audit import client_address, member_of, request_id
 from portal.forms import NewPersonForm
 from portal.models import Role
+from portal.requests import posted
 
 if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
@@ -53,7 +54,7 @@ def _signed_in(request: HttpRequest, found: Found) -> HttpResponse:
 
 
 def _new_person(request: HttpRequest, found: Found) -> HttpResponse:
-    form = NewPersonForm(request.POST or None, email=found.invitation.email)
+    form = NewPersonForm(posted(request), email=found.invitation.email)
     if request.method == "POST" and form.is_valid():
         try:
             user = invitations.accept_as_new_person(

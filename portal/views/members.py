@@ -16,6 +16,7 @@ from portal.audit import member_of
 from portal.forms import InviteForm, RoleForm
 from portal.invitation_mail import send_invitation
 from portal.models import Invitation, Membership, Role
+from portal.requests import posted
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -58,7 +59,7 @@ def member_invite(request: PortalRequest, slug: str) -> HttpResponse:
     """Invite somebody. The link is shown in the answer to the POST, once: it is stored nowhere in clear."""
     application = application_for(request, slug, Permission.MANAGE_MEMBERS)
     form = InviteForm(
-        request.POST or None,
+        posted(request),
         roles=_roles_for(application),
         initial={"role": Role.SUPPORT, "email": request.GET.get("email", "")},
     )
@@ -85,7 +86,7 @@ def member_change(request: PortalRequest, slug: str, pk: int) -> HttpResponse:
     membership = _member(application, pk)
     if not _may_change(application, membership):
         raise PermissionDenied("Only owners change owners.")
-    form = RoleForm(request.POST or None, roles=_roles_for(application), initial={"role": membership.role})
+    form = RoleForm(posted(request), roles=_roles_for(application), initial={"role": membership.role})
     if request.method == "POST" and form.is_valid():
         role: Role = form.cleaned_data["role"]
         try:

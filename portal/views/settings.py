@@ -12,6 +12,7 @@ from portal import applications
 from portal.access import Permission, application_for
 from portal.audit import member_of
 from portal.forms import ApplicationSettingsForm
+from portal.requests import posted
 
 if TYPE_CHECKING:
     from django.http import HttpResponse
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def application_settings(request: PortalRequest, slug: str) -> HttpResponse:
     """Show and change name, logo and return origins."""
     application = application_for(request, slug, Permission.MANAGE_APPLICATION)
-    form = ApplicationSettingsForm(request.POST or None, request.FILES or None, application=application)
+    form = ApplicationSettingsForm(posted(request), request.FILES or None, application=application)
     if request.method == "POST" and form.is_valid():
         is_changed = applications.change(
             application,

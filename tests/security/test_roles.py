@@ -1,0 +1,320 @@
+"""Every address with every role, a stranger and nobody (D1, D12, and DESIGN's table of roles).
+
+The addresses come from the resolver, so a new one without a row in ADDRESSES fails `test_every_address_has_a_row`.
+To add one, write a row: which arguments lead to something that is there, and who may GET and POST it. What is posted
+has none of the form's fields, so a form that may be sent answers 422.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.db import transaction
+from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
+
+from portal.access import PERMISSIONS, Permission
+from portal.audit import SYSTEM
+from portal.invitations import invite
+from portal.models import Application, Invitation, Membership, Role
+from tests.factories import GrantFactory, ProviderConfigFactory
+from tokens.connect import open_session
+from tokens.models import Confirmation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.django_db
+
+LOGIN = "login"
+MEMBERS = [role.value for role in Role]
+PEOPLE = ["anonymous", "stranger", "auditor", "support", "admin", "owner"]
+
+Rule = dict[str, "int | str"]
+
+
+def only(*roles: str, status: int = 200) -> Rule:
+    """These roles get an answer, other members 403; to a stranger it is not there, a visitor is to sign in."""
+    return {
+        "anonymous": LOGIN,
+        "stranger": 404,
+        **dict.fromkeys(MEMBERS, 403),
+        **dict.fromkeys(roles, status),
+    }
+
+
+def allowed(permission: Permission, status: int = 200) -> Rule:
+    """Whoever has a permission gets an answer."""
+    return only(
+        *(role.value for role, permissions in PERMISSIONS.items() if permission in permissions), status=status
+    )
+
+
+def members(status: int = 200) -> Rule:
+    """Every member gets an answer."""
+    return only(*MEMBERS, status=status)
+
+
+def signed_in(status: int = 200) -> Rule:
+    """Everybody with an account gets an answer."""
+    return {**everybody(status), "anonymous": LOGIN}
+
+
+def everybody(status: int = 200) -> Rule:
+    """Everybody gets the same answer, signed in or not."""
+    return dict.fromkeys(PEOPLE, status)
+
+
+def nobody(*, is_public: bool = False) -> Rule:
+    """The method does not exist (D12)."""
+    return everybody(405) if is_public else signed_in(405)
+
+
+@dataclass(frozen=True)
+class World:
+    """What the arguments of addresses lead to."""
+
+    cast: Any
+    config: Any
+    grant: Any
+    membership: Membership
+    invitation: Invitation
+    link: str
+    connect_session: Any
+    connect_link: str
+
+
+@dataclass(frozen=True)
+class Address:
+    """Who gets what at one address."""
+
+    args: Callable[[World], list[object]]
+    get: Rule
+    post: Rule
+
+
+def _nothing(world: World) -> list[object]:
+    return []
+
+
+def _slug(world: World) -> list[object]:
+    return ["acme-tasks"]
+
+
+def _member(world: World) -> list[object]:
+    return ["acme-tasks", world.membership.pk]
+
+
+def _invitation(world: World) -> list[object]:
+    return ["acme-tasks", world.invitation.pk]
+
+
+def _provider(world: World) -> list[object]:
+    return ["acme-tasks", "atlassian"]
+
+
+def _grant(world: World) -> list[object]:
+    return ["acme-tasks", world.grant.pk]
+
+
+def _session(world: World) -> list[object]:
+    return [world.connect_session.pk]
+
+
+def _link(world: World) -> list[object]:
+    return [world.connect_link]
+
+
+VIEW, MANAGE = Permission.VIEW, Permission.MANAGE_PROVIDERS
+OPERATE, GRANTS = Permission.OPERATE_GRANTS, Permission.MANAGE_GRANTS
+PEOPLE_MANAGERS = Permission.MANAGE_MEMBERS
+# The pages of one browser's connect session: to every other browser they are not there (A3).
+NOT_THEIRS = everybody(404)
+
+ADDRESSES: dict[str, Address] = {
+    # --- portal
+    "healthz": Address(_nothing, everybody(), nobody(is_public=True)),
+    "home": Address(_nothing, signed_in(302), nobody()),
+    "application-list": Address(_nothing, signed_in(), nobody()),
+    "application-create": Address(_nothing, signed_in(), signed_in(422)),
+    "application-settings": Address(
+        _slug, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
+    ),
+    "application-archive": Address(_slug, nobody(), only("owner", status=302)),
+    "application-restore": Address(_slug, nobody(), only("owner", status=302)),
+    # 302: the question for the password comes first.
+    "application-delete": Address(_slug, only("owner", status=302), only("owner", status=302)),
+    "application-logo": Address(_slug, everybody(404), nobody(is_public=True)),
+    "member-list": Address(_slug, members(), nobody()),
+    "member-invite": Address(_slug, allowed(PEOPLE_MANAGERS), allowed(PEOPLE_MANAGERS, 422)),
+    "member-change": Address(_member, allowed(PEOPLE_MANAGERS), allowed(PEOPLE_MANAGERS, 422)),
+    # The auditor's own membership: everybody may leave.
+    "member-remove": Address(
+        _member, only("owner", "admin", "auditor"), only("owner", "admin", "auditor", status=302)
+    ),
+    "invitation-withdraw": Address(_invitation, nobody(), allowed(PEOPLE_MANAGERS, 302)),
+    "invitation-accept": Address(
+        lambda world: [world.link], everybody(), {**everybody(403), "anonymous": 422}
+    ),
+    "audit-log": Address(_slug, allowed(Permission.VIEW_AUDIT), nobody()),
+    "audit-export": Address(_slug, nobody(), allowed(Permission.VIEW_AUDIT)),
+    # --- providers
+    "provider-list": Address(_slug, members(), nobody()),
+    "provider-gallery": Address(_slug, allowed(MANAGE), nobody()),
+    # 302: there is one already, which is where it leads.
+    "provider-add": Address(_provider, allowed(MANAGE, 302), allowed(MANAGE)),
+    "provider-detail": Address(_provider, members(), allowed(MANAGE)),
+    "provider-enable": Address(_provider, nobody(), allowed(MANAGE, 302)),
+    "provider-disable": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
+    "provider-delete": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
+    "provider-connect": Address(_provider, nobody(), allowed(GRANTS, 302)),
+    # --- tokens
+    "application-overview": Address(_slug, members(), nobody()),
+    "grant-list": Address(_slug, members(), nobody()),
+    "grant-create": Address(_slug, allowed(GRANTS), allowed(GRANTS, 422)),
+    "grant-detail": Address(_grant, members(), nobody()),
+    "grant-refresh": Address(_grant, nobody(), allowed(OPERATE, 302)),
+    "grant-reconnect": Address(_grant, nobody(), allowed(OPERATE)),
+    "grant-confirm": Address(_grant, nobody(), allowed(GRANTS, 302)),
+    "grant-reject": Address(_grant, nobody(), allowed(GRANTS, 302)),
+    "grant-revoke": Address(_grant, allowed(GRANTS), allowed(GRANTS, 302)),
+    # --- end users: no login, the browser that connects is what counts
+    "connect-page": Address(_link, everybody(), nobody(is_public=True)),
+    "connect-start": Address(_link, nobody(is_public=True), everybody(303)),
+    "connect-callback": Address(_provider, everybody(400), nobody(is_public=True)),
+    "connect-sites": Address(_session, NOT_THEIRS, NOT_THEIRS),
+    "connect-result": Address(_session, NOT_THEIRS, nobody(is_public=True)),
+    "connect-return": Address(_session, nobody(is_public=True), NOT_THEIRS),
+    "connect-again": Address(_session, nobody(is_public=True), NOT_THEIRS),
+    "my-connection": Address(lambda world: [world.grant.pk], NOT_THEIRS, nobody(is_public=True)),
+    "my-connection-disconnect": Address(lambda world: [world.grant.pk], NOT_THEIRS, NOT_THEIRS),
+}
+
+# Whole parts that others wrote: allauth's pages are about the signed-in person alone, Django admin is tested below.
+OTHERS = ("accounts/", "admin/")
+
+
+@pytest.fixture
+def world(cast, sandbox) -> World:
+    config = ProviderConfigFactory(application=cast.application)
+    invited = invite(cast.application, email="jo@example.com", role=Role.SUPPORT, by=cast.owner, actor=SYSTEM)
+    session, link = open_session(
+        config, end_user="user-1", confirmation=Confirmation.MEMBER, created_by=cast.owner, actor=SYSTEM
+    )
+    return World(
+        cast=cast,
+        config=config,
+        grant=GrantFactory(provider_config=config, pending=True),
+        membership=Membership.objects.get(application=cast.application, user=cast.auditor),
+        invitation=invited.invitation,
+        link=invited.shown_url.split("/")[-2],
+        connect_session=session,
+        connect_link=link,
+    )
+
+
+def names(*, below: str = "") -> set[str]:
+    """Return the names of the addresses that begin with `below`; by default those of our own."""
+    found = set(_walk(get_resolver().url_patterns))
+    return {
+        name for route, name in found if (route.startswith(below) if below else not route.startswith(OTHERS))
+    }
+
+
+def _walk(patterns: list[Any], route: str = "", space: str = "") -> Iterator[tuple[str, str]]:
+    for pattern in patterns:
+        here = route + str(pattern.pattern)
+        if isinstance(pattern, URLResolver):
+            inside = f"{space}{pattern.namespace}:" if pattern.namespace else space
+            yield from _walk(pattern.url_patterns, here, inside)
+        elif isinstance(pattern, URLPattern):
+            yield here, f"{space}{pattern.name}"
+
+
+def test_every_address_has_a_row():
+    assert names() == set(ADDRESSES)
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_everybody_gets_what_their_role_allows_d1(world, name):
+    address = ADDRESSES[name]
+    url = reverse(name, args=address.args(world))
+    found: dict[str, Rule] = {"get": {}, "post": {}}
+
+    for who in PEOPLE:
+        for method, outcomes in found.items():
+            # Not atomic(): code that insists on the outermost transaction must run as it does for people.
+            before = transaction.savepoint()
+            response = getattr(world.cast.client(who), method)(url, {"nothing": "1"})
+            transaction.savepoint_rollback(before)
+            outcomes[who] = _outcome(response)
+
+    assert found == {"get": address.get, "post": address.post}
+
+
+@pytest.mark.parametrize("name", ADDRESSES)
+def test_methods_that_do_not_exist_are_405_d12(world, name):
+    url = reverse(name, args=ADDRESSES[name].args(world))
+
+    for method in ("put", "patch", "delete", "trace"):
+        assert getattr(world.cast.client("owner"), method)(url).status_code == 405
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, address in ADDRESSES.items() if address.args not in {_nothing, _link, _session}]
+)
+def test_through_another_application_nothing_is_there_d1(world, name):
+    """The stranger's own slug with somebody else's id: the same 404 as for an id that does not exist."""
+    args = ADDRESSES[name].args(world)
+    if args[0] != "acme-tasks" or len(args) == 1 or name in {"provider-add", "connect-callback"}:
+        pytest.skip("no id below the application")
+    unknown: object = {int: 999_999, uuid.UUID: uuid.uuid4(), str: "nothing"}[type(args[1])]
+    client = world.cast.client("stranger")
+
+    for method in ("get", "post"):
+        theirs = getattr(client, method)(reverse(name, args=["other-product", args[1]]))
+        absent = getattr(client, method)(reverse(name, args=["other-product", unknown]))
+        assert theirs.status_code in {404, 405}
+        assert theirs.status_code == absent.status_code
+
+
+def test_no_slug_tells_whether_an_application_exists_d1(cast):
+    client = cast.client("stranger")
+    theirs = client.get(reverse("application-overview", args=["acme-tasks"]))
+    absent = client.get(reverse("application-overview", args=["never-heard-of"]))
+
+    assert theirs.status_code == absent.status_code == 404
+    assert theirs.content.replace(b"acme-tasks", b"") == absent.content.replace(b"never-heard-of", b"")
+
+
+@pytest.mark.parametrize("who", ["anonymous", "stranger", "owner"])
+def test_django_admin_is_for_staff_alone(world, who):
+    client = world.cast.client(who)
+    urls = [url for url in map(_admin_url, sorted(names(below="admin/"))) if url]
+    assert urls
+
+    for url in urls:
+        response = client.get(url)
+        assert response.status_code in {302, 403, 404}, f"{who} got {response.status_code} at {url}"
+
+
+def _admin_url(name: str) -> str | None:
+    for args in ([], ["1"], ["portal"], [1, 1]):
+        try:
+            return reverse(name, args=args)
+        except NoReverseMatch:
+            continue
+    return None
+
+
+def test_nobody_sees_applications_without_being_a_member():
+    assert not Application.objects.visible_to(AnonymousUser()).exists()
+
+
+def _outcome(response: Any) -> int | str:
+    if response.status_code == 302 and response.url.startswith(reverse("account_login")):
+        return LOGIN
+    return int(response.status_code)
