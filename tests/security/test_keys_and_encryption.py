@@ -347,7 +347,7 @@ STARTS = {
     "web": ["-m", "granian", "--interface", "wsgi", "--port", "0", "portal.wsgi:application"],
     "wsgi": ["-c", "import portal.wsgi"],
     "worker": ["-m", "celery", "-A", "portal", "worker", "--concurrency", "1"],
-    "beat": ["-m", "celery", "-A", "portal", "beat", "--schedule", os.devnull],
+    "beat": ["-m", "celery", "-A", "portal", "beat", "--scheduler", "celery.beat:Scheduler"],
 }
 
 
