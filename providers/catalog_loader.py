@@ -18,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 from django.conf import settings
 
 from providers.catalog_reader import CatalogError, Reader
+from providers.catalog_scopes import read_groups
 from providers.sites import SITE_READERS
 from providers.spec import (
     CALLBACK_FAILURES,
@@ -31,7 +32,6 @@ from providers.spec import (
     ProviderSpec,
     RefreshPolicy,
     Rotation,
-    Scope,
     ScopeGroup,
     Step,
 )
@@ -130,11 +130,15 @@ def _spec(top: Reader) -> ProviderSpec:
         raise top.fail("id", "must be small letters, digits and dashes, at most 50, and not 'add'.")
     authorize, token = top.required_child("authorize"), top.required_child("token")
     userinfo, sites, revoke, form = (top.child(name) for name in ("userinfo", "sites", "revoke", "form"))
+    issuer = top.text("issuer", "")
+    iss = authorize.one_of("iss", ("required", "if-present"), "if-present")
+    if iss == "required" and not issuer:
+        raise top.fail("issuer", "is missing; authorize.iss requires something to compare with.")
     separator = str(authorize.take("scope_separator", str, " "))
     if separator not in ("", " ", ","):
         raise authorize.fail("scope_separator", "must be ' ' or ',', or '' for a provider without scopes.")
     forbidden = form.texts("forbidden_scopes") if form else ()
-    groups = _groups(top, separator=separator, forbidden=forbidden)
+    groups = read_groups(top, separator=separator, forbidden=forbidden)
     pattern = form.pattern("client_id_pattern") if form else ""
     words = form.text("client_id_words", "") if form else ""
     if form and bool(pattern) != bool(words):
@@ -147,11 +151,10 @@ def _spec(top: Reader) -> ProviderSpec:
         category=top.text("category"),
         tagline=top.text("tagline"),
         accent=top.one_of("accent", ("blue", "green", "violet", "orange", "grey"), "blue"),
-        source=top.text("source", ""),
+        source=top.url("source", ""),
         checked_on=top.text("checked_on", ""),
         has_sandbox=top.take("has_sandbox", bool, False),
-        issuer=top.text("issuer", ""),
-        console_url=top.url("console_url", ""),
+        issuer=issuer,
         docs_url=top.url("docs_url", ""),
         notes=top.texts("notes"),
         facts=top.named_texts("facts"),
@@ -160,7 +163,7 @@ def _spec(top: Reader) -> ProviderSpec:
         scope_separator=separator,
         scope_param=authorize.text("scope_param", "scope"),
         pkce=authorize.choice("pkce", Pkce, "send"),
-        iss=authorize.one_of("iss", ("required", "if-present"), "if-present"),
+        iss=iss,
         callback_errors=_callback_errors(authorize),
         token_url=token.url("url"),
         refresh_url=token.url("refresh_url", ""),
@@ -269,48 +272,3 @@ def _step(reader: Reader) -> Step:
         shows=reader.one_of("shows", ("", "redirect_uri", "scopes"), ""),
         url=reader.url("url", ""),
     )
-
-
-def _groups(top: Reader, *, separator: str, forbidden: tuple[str, ...]) -> tuple[ScopeGroup, ...]:
-    groups: list[ScopeGroup] = []
-    names: set[str] = set()
-    for reader in top.children("groups"):
-        if not separator:
-            raise top.fail("groups", "cannot be offered: authorize.scope_separator says there are no scopes.")
-        group = ScopeGroup(
-            id=reader.text("id"),
-            name=reader.text("name"),
-            console_name=reader.text("console", ""),
-            is_product=reader.take("product", bool, True),
-            scopes=tuple(_scope(scope) for scope in reader.children("scopes")),
-        )
-        if not re.fullmatch(r"[a-z0-9-]{1,40}", group.id) or any(group.id == other.id for other in groups):
-            raise reader.fail("id", "must be small letters, digits and dashes, and no other group's.")
-        for scope in group.scopes:
-            if scope.name in names:
-                raise reader.fail("scopes", f"has '{scope.name}', which stands in the file twice.")
-            if scope.name in forbidden or separator in scope.name:
-                raise reader.fail("scopes", f"has '{scope.name}', which is forbidden or holds the separator.")
-            names.add(scope.name)
-        groups.append(group)
-    return tuple(groups)
-
-
-def _scope(reader: Reader) -> Scope:
-    scope = Scope(
-        name=reader.text("name"),
-        label=reader.text("label"),
-        plain=reader.text("plain"),
-        is_required=reader.take("required", bool, False),
-        is_default=reader.take("default", bool, False),
-        is_more=reader.take("more", bool, False),
-        reason=reader.text("reason", ""),
-        needs_console=reader.take("console", bool, True),
-    )
-    if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}", scope.name):
-        raise reader.fail(
-            "name", f"is '{scope.name}', but must be visible ASCII without quotes (RFC 6749 A.4)."
-        )
-    if scope.is_required and not scope.reason:
-        raise reader.fail("reason", "is missing; people are told why the scope is required.")
-    return scope

@@ -195,7 +195,6 @@ class ProviderSpec:
     revoke: Endpoint | None = None
     revoke_text: str = ""  # What people can do themselves, said truthfully.
     revoke_page: str = ""
-    console_url: str = ""
     docs_url: str = ""
     notes: tuple[str, ...] = ()
     forbidden_scopes: tuple[str, ...] = ()
