@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Q
 
-from tokens.commit import UNREADABLE
 from tokens.models import Grant, GrantStatus, Site
+from tokens.results import UNREADABLE
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet

@@ -21,9 +21,10 @@ from providers.models import ProviderConfig
 from providers.oauth import Failure, OutgoingRequest
 from providers.spec import Outcome
 from tokens.claim import claim_due
-from tokens.commit import Result, commit
+from tokens.commit import commit
 from tokens.models import Trigger
 from tokens.refresh import prepare, too_late
+from tokens.results import Result
 
 if TYPE_CHECKING:
     import uuid

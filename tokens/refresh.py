@@ -16,7 +16,7 @@ from providers.oauth import Failure, OutgoingRequest
 from providers.spec import Outcome
 from tokens.claim import Claim, claim_one
 from tokens.clock import database_now
-from tokens.commit import UNREADABLE, Committed, Result, commit, token_place
+from tokens.commit import commit
 from tokens.errors import (
     ClientRefusedError,
     NeedsReconnectError,
@@ -26,6 +26,7 @@ from tokens.errors import (
     RefreshInProgressError,
 )
 from tokens.models import Grant, GrantStatus, Trigger
+from tokens.results import UNREADABLE, Committed, Result, token_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,10 +14,10 @@ from providers.models import ProviderConfig
 from providers.spec import Outcome
 from tokens import browse, chart
 from tokens.clock import database_now
-from tokens.commit import FENCED, UNREADABLE
 from tokens.failures import FAILURES
 from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus, RefreshCount
 from tokens.models.connect import SessionStatus
+from tokens.results import FENCED, UNREADABLE
 from tokens.state import GrantState, describe
 
 if TYPE_CHECKING:
@@ -95,7 +95,11 @@ class Summary:
             return GrantState("bad", "Something is broken")
         if worst == "warn":
             return GrantState("warn", "Needs attention")
-        return GrantState("good", "All well") if self.counts.ever else GrantState("quiet", "Nothing connected yet")
+        return (
+            GrantState("good", "All well")
+            if self.counts.ever
+            else GrantState("quiet", "Nothing connected yet")
+        )
 
 
 def summarise(application: Application) -> Summary:

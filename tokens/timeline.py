@@ -10,8 +10,8 @@ from portal.audit_log import in_words
 from portal.models import AuditEvent, Event
 from portal.models.audit import ActorKind
 from providers.spec import Outcome
-from tokens.commit import FENCED, UNREADABLE
 from tokens.models import RefreshAttempt, Trigger
+from tokens.results import FENCED, UNREADABLE
 
 if TYPE_CHECKING:
     from tokens.models import Grant
@@ -40,7 +40,11 @@ TRIGGERS: dict[str, str] = {
     Trigger.STAFF: "because staff asked",
 }
 # What stands before the name; a member needs nothing.
-ACTORS: dict[str, str] = {ActorKind.END_USER: "end user", ActorKind.STAFF: "staff", ActorKind.API_KEY: "API key"}
+ACTORS: dict[str, str] = {
+    ActorKind.END_USER: "end user",
+    ActorKind.STAFF: "staff",
+    ActorKind.API_KEY: "API key",
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ def timeline_of(grant: Grant, *, before: str = "", now: dt.datetime, size: int =
     has_more = len(waiting_events) + len(waiting_attempts) > size
     entries: list[Entry] = []
     while len(entries) < size and (waiting_events or waiting_attempts):
-        if not waiting_attempts or (waiting_events and waiting_events[0].at >= waiting_attempts[0].claimed_at):
+        if not waiting_attempts or (
+            waiting_events and waiting_events[0].at >= waiting_attempts[0].claimed_at
+        ):
             event = waiting_events.pop(0)
             event_id = event.pk
             entries.append(_of_event(event))
@@ -114,8 +120,12 @@ def _of_event(event: AuditEvent) -> Entry:
 
 def _of_attempt(attempt: RefreshAttempt, grant: Grant, now: dt.datetime) -> Entry:
     if not attempt.outcome:
-        is_running = attempt.epoch == grant.claim_epoch and grant.claim_until is not None and grant.claim_until > now
-        tone, title = ("quiet", "Refresh under way") if is_running else ("warn", "Refresh without a known end")
+        is_running = (
+            attempt.epoch == grant.claim_epoch and grant.claim_until is not None and grant.claim_until > now
+        )
+        tone, title = (
+            ("quiet", "Refresh under way") if is_running else ("warn", "Refresh without a known end")
+        )
     else:
         tone, title = ATTEMPTS.get(attempt.outcome, ("warn", f"Refresh: {attempt.outcome.replace('_', ' ')}"))
     parts = [attempt.cause]
@@ -123,8 +133,15 @@ def _of_attempt(attempt: RefreshAttempt, grant: Grant, now: dt.datetime) -> Entr
         parts += [f"HTTP {attempt.http_status}" if attempt.http_status else "", attempt.error_code]
     parts.append(TRIGGERS.get(attempt.trigger, ""))
     if attempt.sent_at and attempt.answered_at:
-        parts.append(f"answered in {round((attempt.answered_at - attempt.sent_at) / dt.timedelta(milliseconds=1)):,} ms")
-    return Entry(at=attempt.claimed_at, tone=tone, title=title, text=", ".join(dict.fromkeys(part for part in parts if part)))
+        parts.append(
+            f"answered in {round((attempt.answered_at - attempt.sent_at) / dt.timedelta(milliseconds=1)):,} ms"
+        )
+    return Entry(
+        at=attempt.claimed_at,
+        tone=tone,
+        title=title,
+        text=", ".join(dict.fromkeys(part for part in parts if part)),
+    )
 
 
 def _fold(entries: list[Entry]) -> list[Entry]:

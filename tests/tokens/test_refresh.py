@@ -16,11 +16,12 @@ from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
 from tests.factories import database_now
 from tokens.claim import Claim, claim_due, claim_one
-from tokens.commit import FENCED, Result, commit
+from tokens.commit import commit
 from tokens.engine import drain
 from tokens.errors import NeedsReconnectError, ProviderDisabledError, RefreshInProgressError
 from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, RefreshCount, Trigger
 from tokens.refresh import ensure_fresh, refresh_now
+from tokens.results import FENCED, Result
 from tokens.revoke import revoke
 
 if TYPE_CHECKING:

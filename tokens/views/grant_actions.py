@@ -13,11 +13,11 @@ from portal.audit import member_of, record
 from portal.models import Event
 from providers.catalog_loader import UnknownProviderError, catalog
 from providers.spec import Outcome
-from tokens.commit import FENCED
 from tokens.confirm import confirm, reject
 from tokens.errors import TokenError
 from tokens.models import GrantStatus, Trigger
 from tokens.refresh import refresh_now
+from tokens.results import FENCED
 from tokens.revoke import revoke
 from tokens.views.grants import WHAT_TO_DO, grant_of
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from django.http import HttpResponse
 
     from portal.requests import PortalRequest
-    from tokens.commit import Committed
+    from tokens.results import Committed
 
 
 @require_POST
@@ -68,7 +68,9 @@ def grant_confirm(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRespo
     except TokenError as error:
         messages.warning(request, error.message)
     else:
-        messages.success(request, f"Confirmed. {application.name} can use the connection of {grant.end_user} now.")
+        messages.success(
+            request, f"Confirmed. {application.name} can use the connection of {grant.end_user} now."
+        )
     return redirect(grant)
 
 
@@ -99,5 +101,7 @@ def grant_revoke(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRespon
         messages.success(request, f"Revoked. Our tokens are erased; upstream: {revoked.upstream_revocation}.")
         return redirect(grant)
     return render(
-        request, "tokens/grant_revoke.html", {"grant": grant, "spec": catalog().get(grant.provider_config.provider_id)}
+        request,
+        "tokens/grant_revoke.html",
+        {"grant": grant, "spec": catalog().get(grant.provider_config.provider_id)},
     )

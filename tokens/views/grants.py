@@ -15,8 +15,8 @@ from providers.models import ProviderConfig
 from providers.spec import Outcome
 from tokens import browse
 from tokens.clock import database_now
-from tokens.commit import UNREADABLE
 from tokens.models import Grant, GrantStatus
+from tokens.results import UNREADABLE
 from tokens.state import describe
 from tokens.timeline import timeline_of
 
@@ -137,7 +137,11 @@ def scopes_of(grant: Grant) -> list[GrantScope]:
 def _shared(grant: Grant) -> list[Grant]:
     """Return other connections of the same account here: at the provider, they are one access."""
     others = Grant.objects.filter(provider_config=grant.provider_config, account_id=grant.account_id)
-    shared = list(others.alive().exclude(pk=grant.pk)[:SHARED_SHOWN]) if grant.status != GrantStatus.REVOKED else []
+    shared = (
+        list(others.alive().exclude(pk=grant.pk)[:SHARED_SHOWN])
+        if grant.status != GrantStatus.REVOKED
+        else []
+    )
     for other in shared:
         other.application = grant.application
     return shared
@@ -151,5 +155,3 @@ def _count_in_words(count: int) -> str:
 
 def _url(query: dict[str, str], **cursor: str) -> str:
     return "?" + urlencode(query | cursor) if all(cursor.values()) else ""
-
-

@@ -32,7 +32,9 @@ def grant_create(request: PortalRequest, slug: str) -> HttpResponse:
     """Make a connect link. It is shown in the answer to the POST, once: only its digest is stored."""
     application = application_for(request, slug, Permission.MANAGE_GRANTS)
     configs = _working_configs(application)
-    form = ConnectLinkForm(request.POST or None, configs=configs, initial={"end_user": request.GET.get("end_user", "")})
+    form = ConnectLinkForm(
+        request.POST or None, configs=configs, initial={"end_user": request.GET.get("end_user", "")}
+    )
     if request.method == "POST" and configs and form.is_valid():
         fields = {name: form.cleaned_data[name] for name in ("end_user", "label", "return_url")}
         try:
@@ -62,7 +64,9 @@ def grant_reconnect(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRes
     application = application_for(request, slug, Permission.OPERATE_GRANTS)
     grant = grant_of(application, pk)
     if grant.status == GrantStatus.REVOKED:
-        messages.error(request, "This connection is revoked and cannot be reconnected. Make a new connect link instead.")
+        messages.error(
+            request, "This connection is revoked and cannot be reconnected. Make a new connect link instead."
+        )
         return redirect(grant)
     is_own_test = grant.end_user == test_end_user(request.user)
     try:
@@ -108,9 +112,7 @@ def provider_connect(request: PortalRequest, slug: str, provider_id: str) -> Htt
     return redirect("connect-page", token)
 
 
-_NO_CATALOG_FILE = (
-    "This provider is no longer in the catalog, so nobody can connect it. Put its file back (PROVIDER_CATALOG_DIRS)."
-)
+_NO_CATALOG_FILE = "This provider is no longer in the catalog, so nobody can connect it. Put its file back (PROVIDER_CATALOG_DIRS)."
 
 
 def test_end_user(user: User) -> str:
@@ -119,7 +121,9 @@ def test_end_user(user: User) -> str:
 
 
 def _working_configs(application: Application) -> list[ProviderConfig]:
-    configs = [config for config in ProviderConfig.objects.visible_to(application) if config.provider_id in catalog()]
+    configs = [
+        config for config in ProviderConfig.objects.visible_to(application) if config.provider_id in catalog()
+    ]
     for config in configs:
         config.application = application
     return [config for config in configs if config.is_working]

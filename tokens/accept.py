@@ -1,0 +1,108 @@
+"""Store accepted answers: one statement for a whole group, each row only where its generation is the one spent."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from django.db import connection
+
+from portal.audit import SYSTEM, record
+from portal.encryption import key_ring
+from portal.models import Event
+from providers.oauth import TokenSet
+from providers.spec import Outcome
+from tokens import schedule
+from tokens.models import Grant
+from tokens.results import FENCED, Committed, token_place
+
+if TYPE_CHECKING:
+    import uuid
+
+    from tokens.results import Result
+
+RECOVERED = "recovered a lost answer inside the leeway"
+OVERTAKEN = "another refresh was accepted first"
+
+# Everything about time is said as an interval before or after the database's clock. Rows are locked in one order for
+# everybody. The old refresh token stays where the answer brings none (RFC 6749 section 6).
+_ACCEPT = """
+WITH answers AS (
+    SELECT * FROM unnest(%(ids)s::uuid[], %(gens)s::int[], %(ages)s::interval[], %(lives)s::interval[],
+        %(dues)s::interval[], %(idles)s::interval[], %(scopes)s::text[], %(accesses)s::bytea[], %(refreshes)s::bytea[])
+        AS a (id, gen, age, life, due, idle, scopes, access_token, refresh_token)
+),
+locked AS MATERIALIZED (
+    SELECT id, gen, status FROM tokens_grant WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+),
+accepted AS (
+    UPDATE tokens_grant g
+    SET gen = g.gen + 1, status = 'active', refreshed_at = clock_timestamp(),
+        access_expires_at = clock_timestamp() - a.age + a.life,
+        refresh_due_at = clock_timestamp() - a.age + a.due,
+        idle_deadline = clock_timestamp() + a.idle,
+        granted_scopes = coalesce(string_to_array(a.scopes, ' '), g.granted_scopes),
+        claim_owner = NULL, claim_until = NULL, inflight_gen = NULL, inflight_since = NULL,
+        fail_count = 0, fail_outcome = '', cause = '', next_attempt_at = NULL
+    FROM answers a JOIN locked l ON l.id = a.id
+    WHERE g.id = a.id AND l.gen = a.gen AND l.status IN ('active', 'needs_reconnect')
+    RETURNING g.id, l.status
+),
+stored AS (
+    UPDATE tokens_granttokens t
+    SET access_token = a.access_token, refresh_token = coalesce(a.refresh_token, t.refresh_token)
+    FROM answers a JOIN accepted USING (id)
+    WHERE t.grant_id = a.id
+)
+SELECT id, status FROM accepted
+"""
+
+
+def accept(results: list[Result]) -> dict[uuid.UUID, Committed]:
+    """Store the token sets of `results` in the caller's transaction; what a newer answer overtook is fenced."""
+    if not results:
+        return {}
+    with connection.cursor() as cursor:
+        cursor.execute(_ACCEPT, _columns(results))
+        earlier: dict[uuid.UUID, str] = dict(cursor.fetchall())
+    done = {}
+    for result in results:
+        grant_id = result.claim.grant_id
+        if grant_id not in earlier:
+            done[grant_id] = Committed(FENCED, OVERTAKEN)
+            continue
+        done[grant_id] = Committed(Outcome.OK, RECOVERED if result.claim.inflight_since else "", 200)
+        if earlier[grant_id] != "active":
+            grant = Grant.objects.get(pk=grant_id)
+            record(Event.GRANT_RECOVERED, actor=SYSTEM, application=result.config.application, subject=grant)
+    return done
+
+
+def _columns(results: list[Result]) -> dict[str, list[Any]]:
+    ring, now = key_ring(), time.monotonic()
+    columns: dict[str, list[Any]] = {
+        name: []
+        for name in ("ids", "gens", "ages", "lives", "dues", "idles", "scopes", "accesses", "refreshes")
+    }
+    for result in results:
+        claim, policy, tokens = result.claim, result.config.spec.refresh, result.came_to
+        assert isinstance(tokens, TokenSet)
+        life = schedule.access_lifetime(policy, tokens)
+
+        def sealed(column: str, text: str, claim: Any = claim) -> bytes:
+            return ring.seal(
+                text, token_place(column, grant_id=claim.grant_id, application_id=claim.application_id)
+            )
+
+        columns["ids"].append(claim.grant_id)
+        columns["gens"].append(claim.gen)
+        # A token's life begins when the provider made it, which was after we sent, at the earliest.
+        columns["ages"].append(timedelta(seconds=now - result.sent if result.sent else 0))
+        columns["lives"].append(life)
+        columns["dues"].append(schedule.due_after(policy, claim.grant_id, life) if life else None)
+        columns["idles"].append(policy.idle_limit)
+        columns["scopes"].append(None if tokens.scopes is None else " ".join(tokens.scopes))
+        columns["accesses"].append(sealed("access_token", tokens.access_token))
+        columns["refreshes"].append(tokens.refresh_token and sealed("refresh_token", tokens.refresh_token))
+    return columns

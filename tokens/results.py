@@ -1,0 +1,46 @@
+"""What a claim came to, before and after its commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from portal.encryption import Place
+from tokens.models import GrantTokens
+
+if TYPE_CHECKING:
+    import uuid
+
+    from providers.models import ProviderConfig
+    from providers.oauth import Failure, TokenSet
+    from tokens.claim import Claim
+
+TOKENS_TABLE = GrantTokens._meta.db_table
+UNREADABLE = "unreadable"
+FENCED = "fenced"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one claim came to. `sent` and `answered` are monotonic seconds of this process."""
+
+    claim: Claim
+    config: ProviderConfig
+    came_to: TokenSet | Failure | str  # str: UNREADABLE, nothing was sent.
+    sent: float | None = None
+    answered: float | None = None
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What the commit made of a result."""
+
+    outcome: str
+    cause: str = ""
+    http_status: int | None = None
+    error_code: str = ""
+
+
+def token_place(column: str, *, grant_id: uuid.UUID, application_id: uuid.UUID) -> Place:
+    """Name the place of a grant's sealed token, without loading the row."""
+    return Place(table=TOKENS_TABLE, column=column, row=str(grant_id), tenant=str(application_id))

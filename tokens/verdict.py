@@ -1,0 +1,137 @@
+"""Apply what was not a token: release the claim, plan the next try, and end a grant only when that is certain."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from portal.audit import SYSTEM, record
+from portal.models import Event
+from providers.spec import Outcome
+from tokens import schedule
+from tokens.models import Grant, GrantStatus
+from tokens.results import FENCED, UNREADABLE, Committed
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from providers.models import ProviderConfig
+    from providers.oauth import Failure
+    from tokens.results import Result
+
+LOST_ANSWER = (
+    "an earlier answer was lost on the way, and the provider no longer accepts the token it replaced"
+)
+
+
+def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committed:
+    claim, policy = result.claim, result.config.spec.refresh
+    grant = Grant.objects.select_for_update().get(pk=claim.grant_id)
+    committed = Committed(failure.outcome, failure.cause, failure.status, failure.error)
+    if grant.gen != claim.gen:
+        return Committed(FENCED, "another refresh was accepted first", failure.status, failure.error)
+    if grant.claim_epoch != claim.epoch or grant.status == GrantStatus.REVOKED:
+        # A newer claim on the same generation: its verdict counts, not this one.
+        return committed
+    grant.claim_owner = grant.claim_until = None
+    tries = grant.fail_count if grant.fail_outcome == failure.outcome else 0
+    match failure.outcome:
+        case Outcome.GRANT_DEAD:
+            return _apply_dead(result, grant, failure, now)
+        case Outcome.AMBIGUOUS:
+            # The marker stays: this generation may have been spent.
+            pause = schedule.pause_after_ambiguous(
+                policy, tries=tries, inflight_for=claim.inflight_for, access_left=claim.access_left
+            )
+        case Outcome.THROTTLED:
+            pause = max(failure.retry_after or schedule.THROTTLED_PAUSE, timedelta(seconds=1))
+            pause += schedule.jitter(grant.pk, timedelta(seconds=5))
+        case Outcome.CLIENT_BAD:
+            pause = schedule.CLIENT_BAD_PAUSE + schedule.jitter(grant.pk, timedelta(seconds=10))
+        case _:
+            pause = schedule.pause_after_unreachable(tries) + schedule.jitter(grant.pk, timedelta(seconds=3))
+    if failure.outcome is not Outcome.AMBIGUOUS:
+        # This attempt spent nothing; what an earlier one may have spent is still on record.
+        grant.inflight_since = claim.inflight_since
+        grant.inflight_gen = grant.gen if claim.inflight_since else None
+    grant.fail_count = tries + 1
+    grant.fail_outcome = failure.outcome
+    grant.cause = _words(failure, result.config)
+    if grant.status == GrantStatus.ACTIVE:
+        grant.refresh_due_at = grant.next_attempt_at = now + pause
+    _save_failure(grant)
+    return committed
+
+
+def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime) -> Committed:
+    """End a grant, but only after the verdict was confirmed once: a sibling's late success may still land."""
+    claim = result.claim
+    cause = LOST_ANSWER if claim.inflight_since else failure.cause
+    is_confirmed = claim.fail_outcome == Outcome.GRANT_DEAD
+    grant.fail_count += 1
+    grant.fail_outcome = Outcome.GRANT_DEAD
+    grant.cause = cause[:200]
+    if not is_confirmed and grant.status == GrantStatus.ACTIVE:
+        pause = result.config.spec.read_timeout + timedelta(seconds=1)
+        grant.inflight_since = claim.inflight_since
+        grant.inflight_gen = grant.gen if claim.inflight_since else None
+        grant.refresh_due_at = grant.next_attempt_at = now + pause
+    else:
+        was_active = grant.status == GrantStatus.ACTIVE
+        grant.status = GrantStatus.NEEDS_RECONNECT
+        grant.inflight_gen = grant.inflight_since = None
+        grant.refresh_due_at = grant.next_attempt_at = None
+        if was_active:
+            record(
+                Event.GRANT_NEEDS_RECONNECT,
+                actor=SYSTEM,
+                application=result.config.application,
+                subject=grant,
+                cause=grant.cause,
+            )
+    _save_failure(grant)
+    return Committed(Outcome.GRANT_DEAD, grant.cause, failure.status, failure.error)
+
+
+def apply_unreadable(result: Result, now: dt.datetime) -> Committed:
+    """Set one unreadable grant aside (C8): nothing was sent, the others go on."""
+    grant = Grant.objects.select_for_update().get(pk=result.claim.grant_id)
+    if grant.gen == result.claim.gen and grant.claim_epoch == result.claim.epoch:
+        grant.claim_owner = grant.claim_until = grant.inflight_gen = grant.inflight_since = None
+        grant.fail_count += 1
+        grant.fail_outcome = UNREADABLE
+        grant.cause = "its tokens cannot be decrypted"
+        grant.refresh_due_at = grant.next_attempt_at = now + timedelta(hours=1)
+        _save_failure(grant)
+    return Committed(UNREADABLE, "its tokens cannot be decrypted")
+
+
+def _save_failure(grant: Grant) -> None:
+    grant.save(
+        update_fields=[
+            "status",
+            "claim_owner",
+            "claim_until",
+            "inflight_gen",
+            "inflight_since",
+            "fail_count",
+            "fail_outcome",
+            "cause",
+            "refresh_due_at",
+            "next_attempt_at",
+        ]
+    )
+
+
+def _words(failure: Failure, config: ProviderConfig) -> str:
+    name = config.provider_name
+    match failure.outcome:
+        case Outcome.CLIENT_BAD:
+            words = f"{name} refuses the client ID or secret"
+        case Outcome.THROTTLED:
+            words = f"{name} asked us to slow down"
+        case Outcome.NOT_SENT:
+            words = f"{name} could not be reached ({failure.cause})"
+        case _:
+            words = f"{name} gave no usable answer ({failure.cause})"
+    return words[:200]
