@@ -89,7 +89,10 @@ class UserAdmin(DjangoUserAdmin, PortalAdmin):  # type: ignore[type-arg]
         ("When", {"fields": ("date_joined", "last_login")}),
     )
     add_fieldsets = (
-        (None, {"classes": ("wide",), "fields": ("email", "name", "usable_password", "password1", "password2")}),
+        (
+            None,
+            {"classes": ("wide",), "fields": ("email", "name", "usable_password", "password1", "password2")},
+        ),
     )
     filter_horizontal = ("groups",)
     _STAFF_FIELDS: ClassVar = ("is_staff", "is_superuser", "groups")
@@ -141,7 +144,9 @@ class MembershipFormSet(forms.BaseInlineFormSet):  # type: ignore[type-arg]
         super().clean()
         if any(self.errors) or not self.has_changed():
             return
-        kept = [form for form in self.forms if form not in self.deleted_forms and form.cleaned_data.get("user")]
+        kept = [
+            form for form in self.forms if form not in self.deleted_forms and form.cleaned_data.get("user")
+        ]
         if not any(form.cleaned_data["role"] == Role.OWNER for form in kept):
             raise ValidationError("Every application needs an owner. Make somebody an owner first.")
 
@@ -182,7 +187,16 @@ class ApplicationAdmin(PortalAdmin):
     list_filter = ("archived_at",)
     search_fields = ("name", "slug", "memberships__user__email")
     date_hierarchy = "created_at"
-    fields = ("name", "slug", "return_origins", "created_at", "archived_at", "connections", "providers", "audit_events")
+    fields = (
+        "name",
+        "slug",
+        "return_origins",
+        "created_at",
+        "archived_at",
+        "connections",
+        "providers",
+        "audit_events",
+    )
     readonly_fields = fields
     inlines = (MembershipInline,)
 
@@ -228,7 +242,12 @@ class ApplicationAdmin(PortalAdmin):
         actor = staff_of(request)
         for one in formset.new_objects:
             record(
-                Event.MEMBER_JOINED, actor=actor, application=application, subject=one, subject_name=str(one.user), role=one.role
+                Event.MEMBER_JOINED,
+                actor=actor,
+                application=application,
+                subject=one,
+                subject_name=str(one.user),
+                role=one.role,
             )
         for one, fields in formset.changed_objects:
             record(
@@ -241,7 +260,13 @@ class ApplicationAdmin(PortalAdmin):
                 changed=fields,
             )
         for one in formset.deleted_objects:
-            record(Event.MEMBER_REMOVED, actor=actor, application=application, subject_name=str(one.user), role=one.role)
+            record(
+                Event.MEMBER_REMOVED,
+                actor=actor,
+                application=application,
+                subject_name=str(one.user),
+                role=one.role,
+            )
 
 
 @admin.register(Membership)
@@ -274,7 +299,14 @@ class AuditEventAdmin(HistoryAdmin):
 
     list_display = ("at", "event", "who", "ip_address", "what", "application", "in_words")
     list_filter = ("event", "actor_kind")
-    search_fields = ("subject_name", "actor_name", "application_name", "=subject_id", "=actor_id", "=request_id")
+    search_fields = (
+        "subject_name",
+        "actor_name",
+        "application_name",
+        "=subject_id",
+        "=actor_id",
+        "=request_id",
+    )
     search_help_text = "Who, what, which application; or the exact id of a connection, a person or a request."
     date_hierarchy = "at"
     fields = ("at", "event", "who", "ip_address", "what", "application", "in_words", "request_id")
@@ -318,7 +350,9 @@ class AuditEventAdmin(HistoryAdmin):
     def export(self, request: HttpRequest, rows: QuerySet[AuditEvent]) -> HttpResponseBase:
         """Send the chosen events as CSV, and write that down."""
         question = Question(
-            "Export audit events?", "The file holds names, addresses and what was done. The export itself is logged.", "Export"
+            "Export audit events?",
+            "The file holds names, addresses and what was done. The export itself is logged.",
+            "Export",
         )
         if page := ask(self, request, rows, action="export", question=question):
             return page
@@ -364,5 +398,3 @@ class LogEntryAdmin(HistoryAdmin):
     def message(self, entry: LogEntry) -> str:
         """Name the changed fields, not their values."""
         return entry.get_change_message()
-
-

@@ -89,7 +89,12 @@ class Question:
 
 
 def ask(
-    model_admin: admin.ModelAdmin[Any], request: HttpRequest, rows: QuerySet[Any], *, action: str, question: Question
+    model_admin: admin.ModelAdmin[Any],
+    request: HttpRequest,
+    rows: QuerySet[Any],
+    *,
+    action: str,
+    question: Question,
 ) -> TemplateResponse | None:
     """Return a page that asks whether to carry an action out, or None if that was answered already.
 
@@ -132,14 +137,18 @@ def link_to(thing: Model | None) -> str:
 
 def link_to_list(model: str, text: str, **lookups: Any) -> str:
     """Return a link to a filtered list; the model is named, as in "tokens_grant", so that links may lead anywhere."""
-    return format_html('<a href="{}?{}">{}</a>', reverse(f"admin:{model}_changelist"), urlencode(lookups), text)
+    return format_html(
+        '<a href="{}?{}">{}</a>', reverse(f"admin:{model}_changelist"), urlencode(lookups), text
+    )
 
 
 def link_to_subject(kind: str, subject_id: str, text: str) -> str:
     """Return a link to what an audit event tells of, as far as it has a page; it may be gone by now."""
     for app in ("tokens", "providers", "portal"):
         try:
-            return format_html('<a href="{}">{}</a>', reverse(f"admin:{app}_{kind}_change", args=[subject_id]), text)
+            return format_html(
+                '<a href="{}">{}</a>', reverse(f"admin:{app}_{kind}_change", args=[subject_id]), text
+            )
         except NoReverseMatch:
             continue
     return text

@@ -72,7 +72,9 @@ class GrantAdmin(GrantActions, HistoryAdmin):
     )
     list_filter = (StateFilter, "provider_config__provider_id")
     search_fields = ("search_text",)
-    search_help_text = "Every word is looked for in end user, account, e-mail, site and application; or a connection's id."
+    search_help_text = (
+        "Every word is looked for in end user, account, e-mail, site and application; or a connection's id."
+    )
     date_hierarchy = "connected_at"
     # GrantChangeList fetches them for its page: joined, they would be sorted along with every row there is.
     list_select_related = ()
@@ -82,7 +84,16 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         ("What", {"fields": ("state", "cause", "granted_scopes", "not_granted")}),
         (
             "Since when",
-            {"fields": ("connected_at", "consented_at", "confirmed_at", "last_used", "revoked_at", "upstream_revocation")},
+            {
+                "fields": (
+                    "connected_at",
+                    "consented_at",
+                    "confirmed_at",
+                    "last_used",
+                    "revoked_at",
+                    "upstream_revocation",
+                )
+            },
         ),
         (
             "Refresh",
@@ -248,7 +259,17 @@ class AuthorizationRequestInline(ReadOnlyInline):
 class ConnectSessionAdmin(HistoryAdmin):
     """Connect links and what became of them. Nothing in it is a credential, and digests are not shown either."""
 
-    list_display = ("end_user", "application", "provider", "confirmation", "status", "failure", "created_by", "created_at", "grant_link")
+    list_display = (
+        "end_user",
+        "application",
+        "provider",
+        "confirmation",
+        "status",
+        "failure",
+        "created_by",
+        "created_at",
+        "grant_link",
+    )
     list_filter = ("status", "failure", "confirmation", "provider_config__provider_id")
     list_select_related = ("application", "provider_config", "created_by", "grant")
     search_fields = ("end_user", "label", "application__name", "created_by__email")
@@ -298,7 +319,18 @@ class AuthorizationRequestAdmin(HistoryAdmin):
     list_select_related = ("session",)
     search_fields = ("=session__id", "session__end_user")
     date_hierarchy = "created_at"
-    fields = ("session", "user", "client_id", "redirect_uri", "token_url", "issuer", "scopes", "created_at", "expires_at", "spent_at")
+    fields = (
+        "session",
+        "user",
+        "client_id",
+        "redirect_uri",
+        "token_url",
+        "issuer",
+        "scopes",
+        "created_at",
+        "expires_at",
+        "spent_at",
+    )
     readonly_fields = ("created_at",)
 
 
@@ -306,7 +338,17 @@ class AuthorizationRequestAdmin(HistoryAdmin):
 class RefreshAttemptAdmin(HistoryAdmin):
     """Every attempt to refresh, and what came of it."""
 
-    list_display = ("claimed_at", "grant_link", "application", "outcome", "cause", "http_status", "trigger", "took", "gen")
+    list_display = (
+        "claimed_at",
+        "grant_link",
+        "application",
+        "outcome",
+        "cause",
+        "http_status",
+        "trigger",
+        "took",
+        "gen",
+    )
     list_filter = ("outcome", "trigger")
     list_select_related = ("grant__application",)
     search_fields = ("grant__search_text", "error_code", "=worker")

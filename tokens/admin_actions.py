@@ -56,13 +56,18 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
         """Refresh each, and count what came of it."""
         if too_many(self, request, grants):
             return None
-        question = Question("Refresh now?", "The provider is asked for a new access token for each.", "Refresh now")
+        question = Question(
+            "Refresh now?", "The provider is asked for a new access token for each.", "Refresh now"
+        )
         if page := ask(self, request, grants, action="refresh", question=question):
             return page
         outcomes: Counter[str] = Counter()
         for grant in grants:
             record(
-                Event.GRANT_REFRESH_REQUESTED, actor=staff_of(request), application=grant.application, subject=grant
+                Event.GRANT_REFRESH_REQUESTED,
+                actor=staff_of(request),
+                application=grant.application,
+                subject=grant,
             )
             try:
                 outcomes[refresh_now(grant, trigger=Trigger.STAFF).outcome] += 1
@@ -70,7 +75,9 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
                 outcomes[getattr(error, "code", "unknown_provider")] += 1
         said = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in outcomes.most_common())
         is_well = set(outcomes) <= {"ok", "fenced"}
-        self.message_user(request, f"Refresh: {said or 'nothing to do'}.", messages.SUCCESS if is_well else messages.WARNING)
+        self.message_user(
+            request, f"Refresh: {said or 'nothing to do'}.", messages.SUCCESS if is_well else messages.WARNING
+        )
         return None
 
     @admin.action(description="Revoke", permissions=["revoke"])
@@ -91,7 +98,9 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
         said = "; ".join(f"{count}: {answer}" for answer, count in answers.most_common())
         self.message_user(
             request,
-            f"Revoked {len(alive)}; their tokens are erased. Upstream, {said}." if alive else "All of them were revoked before.",
+            f"Revoked {len(alive)}; their tokens are erased. Upstream, {said}."
+            if alive
+            else "All of them were revoked before.",
             messages.SUCCESS,
         )
         return None

@@ -36,7 +36,9 @@ class ConnectLinkForm(forms.Form):
         required=False,
         label="Return URL",
         help_text="Where the person goes afterwards, on one of the allowed origins under Settings.",
-        widget=forms.URLInput(attrs={"placeholder": "https://app.example.com/settings", "autocomplete": "off"}),
+        widget=forms.URLInput(
+            attrs={"placeholder": "https://app.example.com/settings", "autocomplete": "off"}
+        ),
     )
 
     def __init__(self, *args: Any, configs: list[ProviderConfig], **kwargs: Any) -> None:
@@ -54,7 +56,9 @@ class ConnectLinkForm(forms.Form):
         """Keep ids of test connections apart from end users'."""
         end_user: str = self.cleaned_data["end_user"]
         if end_user.startswith(TEST_PREFIX):
-            raise ValidationError(f"Ids that begin with “{TEST_PREFIX}” are kept for test connections. Use another one.")
+            raise ValidationError(
+                f"Ids that begin with “{TEST_PREFIX}” are kept for test connections. Use another one."
+            )
         return end_user
 
     @property

@@ -10,12 +10,34 @@ urlpatterns = [
     path("applications/<slug:slug>/connections/", grants.grant_list, name="grant-list"),
     path("applications/<slug:slug>/connections/new/", links.grant_create, name="grant-create"),
     path("applications/<slug:slug>/connections/<uuid:pk>/", grants.grant_detail, name="grant-detail"),
-    path("applications/<slug:slug>/connections/<uuid:pk>/refresh/", grant_actions.grant_refresh, name="grant-refresh"),
-    path("applications/<slug:slug>/connections/<uuid:pk>/reconnect/", links.grant_reconnect, name="grant-reconnect"),
-    path("applications/<slug:slug>/connections/<uuid:pk>/confirm/", grant_actions.grant_confirm, name="grant-confirm"),
-    path("applications/<slug:slug>/connections/<uuid:pk>/reject/", grant_actions.grant_reject, name="grant-reject"),
-    path("applications/<slug:slug>/connections/<uuid:pk>/revoke/", grant_actions.grant_revoke, name="grant-revoke"),
     path(
-        "applications/<slug:slug>/providers/<slug:provider_id>/connect/", links.provider_connect, name="provider-connect"
+        "applications/<slug:slug>/connections/<uuid:pk>/refresh/",
+        grant_actions.grant_refresh,
+        name="grant-refresh",
+    ),
+    path(
+        "applications/<slug:slug>/connections/<uuid:pk>/reconnect/",
+        links.grant_reconnect,
+        name="grant-reconnect",
+    ),
+    path(
+        "applications/<slug:slug>/connections/<uuid:pk>/confirm/",
+        grant_actions.grant_confirm,
+        name="grant-confirm",
+    ),
+    path(
+        "applications/<slug:slug>/connections/<uuid:pk>/reject/",
+        grant_actions.grant_reject,
+        name="grant-reject",
+    ),
+    path(
+        "applications/<slug:slug>/connections/<uuid:pk>/revoke/",
+        grant_actions.grant_revoke,
+        name="grant-revoke",
+    ),
+    path(
+        "applications/<slug:slug>/providers/<slug:provider_id>/connect/",
+        links.provider_connect,
+        name="provider-connect",
     ),
 ]

@@ -13,7 +13,7 @@ from portal.audit import end_user_of
 from portal.models import AuditEvent, Event
 from tokens.connect import is_grant_in_browser
 from tokens.models import Grant, GrantStatus
-from tokens.revoke import revoke
+from tokens.revoke import ENDED_UPSTREAM, revoke
 from tokens.views.browser import browser_of, in_plain_words
 from tokens.views.connect import SeeOther
 from tokens.views.failure import failure_page
@@ -54,6 +54,7 @@ def my_connection(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
         "history": [{"at": event.at, "text": HISTORY[Event(event.event)]} for event in events],
         "is_revoked": grant.status == GrantStatus.REVOKED,
         "is_waiting": grant.status == GrantStatus.PENDING,
+        "is_ended_upstream": grant.upstream_revocation == ENDED_UPSTREAM,
         "needs_reconnect": grant.status == GrantStatus.NEEDS_RECONNECT,
     }
     return render(request, "connect/my_connection.html", context)

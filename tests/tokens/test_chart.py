@@ -1,0 +1,60 @@
+"""The chart's numbers."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from tokens import chart
+
+NOW = dt.datetime(2026, 3, 4, 9, 12, tzinfo=dt.UTC)
+
+
+def test_the_bars_are_the_48_half_hours_up_to_now():
+    drawn = chart.draw({}, NOW)
+
+    assert len(drawn.bars) == 48
+    assert drawn.bars[-1].starts_at == dt.datetime(2026, 3, 4, 9, 0, tzinfo=dt.UTC)
+    assert [mark.text for mark in drawn.hours] == ["12:00", "18:00", "00:00", "06:00"]
+
+
+def test_an_empty_day_is_said_and_divides_by_nothing():
+    assert chart.draw({}, NOW).sentence == "No refreshes in the last 24 hours."
+
+
+def test_a_failure_stands_on_top_of_what_went_well_with_a_gap():
+    start = chart.starts_of(NOW)[3]
+
+    bar = chart.draw({start: (10, 5)}, NOW).bars[3]
+
+    assert bar.failed_top + bar.failed_height < bar.ok_top
+    assert bar.ok_height == pytest.approx(2 * bar.failed_height, abs=0.2)
+
+
+def test_one_failure_among_thousands_can_still_be_seen():
+    start = chart.starts_of(NOW)[3]
+
+    bar = chart.draw({start: (9_000, 1)}, NOW).bars[3]
+
+    assert bar.failed_height == 2.0
+    assert bar.failed_top >= 0
+
+
+@pytest.mark.parametrize(
+    ("most", "top"), [(1, "2"), (3, "4"), (9, "10"), (11, "12"), (900, "1,000"), (6_001, "8,000")]
+)
+def test_the_axis_ends_at_a_round_number(most, top):
+    drawn = chart.draw({chart.starts_of(NOW)[0]: (most, 0)}, NOW)
+
+    assert drawn.levels[0].text == top
+
+
+def test_the_sentence_names_the_hours_of_failures():
+    starts = chart.starts_of(NOW)
+
+    drawn = chart.draw({starts[0]: (5, 0), starts[2]: (5, 1), starts[4]: (0, 2)}, NOW)
+
+    assert drawn.sentence == (
+        "13 refreshes in the last 24 hours, by half hour; 3 failed, between 10:30 and 12:00 UTC."
+    )
