@@ -132,7 +132,8 @@ def require_database(url: str) -> None:
         psycopg.connect(make_conninfo(**parts)).close()
     except psycopg.Error as error:
         where = f"{parts.get('host', 'the local socket')}, database {config['NAME']}"
-        reason = str(error).strip().splitlines()[-1].strip()
+        # "… port 5432 failed: Connection refused", and then advice that ours replaces.
+        reason = str(error).strip().partition("\n")[0].rpartition("failed: ")[2]
         raise LocalError(
             f"DATABASE_URL does not answer ({where}): {reason}. "
             "Start that database, correct DATABASE_URL, or unset it to use the built-in PostgreSQL."
