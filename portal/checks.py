@@ -29,15 +29,25 @@ def check_public_url(**kwargs: Any) -> list[CheckMessage]:
     """portal.E002, E003: PUBLIC_URL is an origin, and https unless we are on this machine only."""
     url = urlsplit(settings.PUBLIC_URL)
     if url.scheme not in {"http", "https"} or not url.hostname or url.path:
-        return [Error("PUBLIC_URL must be an origin such as https://portal.example.com, without a path.", id="portal.E002")]
+        return [
+            Error(
+                "PUBLIC_URL must be an origin such as https://portal.example.com, without a path.",
+                id="portal.E002",
+            )
+        ]
     if url.scheme == "http" and not settings.INSECURE_HTTP:
-        return [Error("PUBLIC_URL must be https. (INSECURE_HTTP=true allows http, for development on one machine.)", id="portal.E003")]
+        return [
+            Error(
+                "PUBLIC_URL must be https. (INSECURE_HTTP=true allows http, for development on one machine.)",
+                id="portal.E003",
+            )
+        ]
     return []
 
 
 @register()
 def check_development_switches(**kwargs: Any) -> list[CheckMessage]:
-    """portal.E004, E005: demo, plain http and DEBUG are for this machine's own address only (G8, H9)."""
+    """portal.E004: demo, plain http and DEBUG are for this machine's own address only (G8, H9)."""
     is_local = urlsplit(settings.PUBLIC_URL).hostname in LOOPBACK
     messages: list[CheckMessage] = []
     if not is_local:
@@ -47,3 +57,18 @@ def check_development_switches(**kwargs: Any) -> list[CheckMessage]:
             if getattr(settings, name)
         ]
     return messages
+
+
+@register()
+def check_allowed_hosts(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E005, E006: hosts are named one by one, PUBLIC_URL's among them (H6)."""
+    if any(host == "*" or host.startswith(".") for host in settings.ALLOWED_HOSTS):
+        return [Error("ALLOWED_HOSTS must name each host: take the wildcard out.", id="portal.E005")]
+    if urlsplit(settings.PUBLIC_URL).hostname not in settings.ALLOWED_HOSTS:
+        return [
+            Error(
+                "ALLOWED_HOSTS does not hold the host of PUBLIC_URL, so every page would be refused: add it.",
+                id="portal.E006",
+            )
+        ]
+    return []

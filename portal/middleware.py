@@ -34,7 +34,10 @@ class RequestIdMiddleware:
 
 
 class NoStoreMiddleware:
-    """Keep pages out of caches: they show other people's accounts (A13)."""
+    """Keep pages out of caches: they show other people's accounts (A13).
+
+    It stands outside the others, so that what they answer by themselves is not kept either.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

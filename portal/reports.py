@@ -41,7 +41,8 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Format, redact, and keep it on one line (tracebacks excepted, which are indented)."""
-        record.request_id = current_request_id.get()
+        # Django logs a 4xx after the request has left our middleware, but names the request.
+        record.request_id = getattr(getattr(record, "request", None), "request_id", current_request_id.get())
         text = redact(super().format(record))
         head, *rest = text.splitlines() or [""]
         if not record.exc_info:

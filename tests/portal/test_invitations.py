@@ -73,6 +73,19 @@ def test_a_new_person_makes_an_account_and_is_in(cast, which):
     assert EmailAddress.objects.get(user=jo).verified is (which == "mailed")
 
 
+@pytest.mark.parametrize(("which", "is_allowed"), [("mailed", True), ("shown", False)])
+def test_an_account_with_an_unproven_address_gets_no_second_factor(cast, which, is_allowed):
+    """Whoever invites sees a link too, and could make an account in somebody else's name and keep a way in."""
+    shown = LINK.search(_invite(cast).content.decode())[1]
+    browser = Client()
+    browser.post(shown if which == "shown" else _mailed_link(), NEW_PERSON)
+    browser.post(reverse("account_reauthenticate"), {"password": NEW_PERSON["password"]})
+
+    response = browser.get(reverse("mfa_activate_totp"))
+
+    assert response.status_code == (200 if is_allowed else 302)
+
+
 def test_the_password_is_held_against_the_rules_and_the_name_is_kept(cast):
     _invite(cast)
 
