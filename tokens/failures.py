@@ -61,13 +61,13 @@ FAILURES: dict[str, Words] = {
     "wrong_client_secret": Words(
         502,
         "{application} is not set up yet",
-        "{provider} does not accept {application}'s credentials. It is not your fault: please tell the people of {application}.",
+        "{provider} does not let {application} in. That is nothing you did, and nothing was connected: please tell the people of {application}.",
         "The provider refuses the client ID or secret: replace the secret on the provider page.",
     ),
     "unreadable_secret": Words(
         500,
         "{application} is not set up yet",
-        "Something is wrong with {application}'s credentials. It is not your fault: please tell the people of {application}.",
+        "Something is wrong with how {application} is known to {provider}. That is nothing you did: please tell the people of {application}.",
         "The stored client secret cannot be decrypted: replace it on the provider page.",
     ),
     "profile_refused": Words(
@@ -87,7 +87,7 @@ FAILURES: dict[str, Words] = {
     "code_refused": Words(
         400,
         "That took too long",
-        "{provider} no longer accepts the answer it gave you. Try again.",
+        "{provider} no longer accepts the answer it gave you, so nothing was connected. Try again.",
         "The provider refused the authorization code: it was used already, or too old.",
         may_try_again=True,
     ),
@@ -137,13 +137,13 @@ FAILURES: dict[str, Words] = {
     "abandoned": Words(
         410,
         "This link has expired",
-        "Ask the people of {application} for a new one.",
+        "The sites were not chosen in time, so nothing was connected. Ask the people of {application} for a new link.",
         "The person did not choose sites in time.",
     ),
     "state_expired": Words(
         410,
         "That took too long",
-        "More than ten minutes went by at {provider}. Open the link of {application} again.",
+        "More than ten minutes went by at {provider}, so nothing was connected. Try again.",
         "The person came back after more than ten minutes.",
         may_try_again=True,
     ),

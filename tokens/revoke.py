@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+ENDED_UPSTREAM = "ended at the provider"
+
 
 def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event.GRANT_REVOKED) -> Grant:
     """Erase a grant's tokens and mark it revoked, then try to end it at the provider too.
@@ -81,8 +83,6 @@ def end_upstream(config: ProviderConfig, token: str | None) -> str:
     if isinstance(answer, Answer):
         # RFC 7009 section 2.2: 200 also for a token that was unknown.
         return (
-            "ended at the provider"
-            if answer.status == 200
-            else f"the provider answered with status {answer.status}"
+            ENDED_UPSTREAM if answer.status == 200 else f"the provider answered with status {answer.status}"
         )
     return f"the provider gave no answer ({answer.reason})"

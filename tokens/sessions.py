@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.urls import reverse
 
 from portal.audit import Actor, record
@@ -135,21 +136,35 @@ def find_session(token: str) -> ConnectSession | None:
     return _sessions().filter(link_digest=digest(token)).first()
 
 
-def session_in_browser(session_id: uuid.UUID, *, browser: str) -> ConnectSession | None:
-    """Return a session that this browser has started, or None: others can't look at its result (A3)."""
+def session_in_browser(
+    session_id: uuid.UUID, *, browser: str, user_id: int | None = None
+) -> ConnectSession | None:
+    """Return a session that this browser has started, or None: others can't look at its result (A3).
+
+    A member's own test is there only while that member is signed in (A4).
+    """
     if not browser:
         return None
-    return _sessions().filter(pk=session_id, browser_digest=digest(browser)).first()
+    sessions = _sessions().filter(_for_user(user_id), pk=session_id, browser_digest=digest(browser))
+    return sessions.first()
 
 
-def is_grant_in_browser(grant_id: uuid.UUID, *, browser: str) -> bool:
+def is_grant_in_browser(grant_id: uuid.UUID, *, browser: str, user_id: int | None = None) -> bool:
     """Tell whether a grant was connected, or reconnected, in this browser: its end user may look at it there."""
     return (
         bool(browser)
         and ConnectSession.objects.filter(
-            grant_id=grant_id, status=SessionStatus.DONE, browser_digest=digest(browser)
+            _for_user(user_id),
+            grant_id=grant_id,
+            status=SessionStatus.DONE,
+            browser_digest=digest(browser),
         ).exists()
     )
+
+
+def _for_user(user_id: int | None) -> Q:
+    """Keep sessions of end users, and the tests of the member who is signed in."""
+    return ~Q(confirmation=Confirmation.LOGIN) | Q(created_by_id=user_id, created_by__isnull=False)
 
 
 def _sessions() -> QuerySet[ConnectSession]:

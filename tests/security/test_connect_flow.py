@@ -22,6 +22,7 @@ from django.utils import timezone
 from portal.audit import SYSTEM
 from portal.encryption import seal, unseal
 from portal.models import AuditEvent, Event
+from providers.sandbox.people import ACME, ACME_LABS
 from tests.factories import ApplicationFactory, GrantFactory, UserFactory
 from tests.tokens.connecting import (
     RETURN_ORIGIN,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from providers.models import ProviderConfig
+    from providers.sandbox.people import Site
     from providers.sandbox.thread import SandboxThread
 
 pytestmark = pytest.mark.django_db
@@ -325,6 +327,27 @@ def test_a4_a_test_connection_is_started_by_nobody_but_the_member_who_made_it(
     assert anonymous["Location"].startswith(reverse("account_login"))
     assert others.status_code == 403
     assert not AuthorizationRequest.objects.exists()
+
+
+def test_a4_the_sites_of_a_test_connection_are_chosen_by_the_member_who_made_it(
+    config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    tester, other = UserFactory.create(), UserFactory.create()
+    session, token = opened(config, confirmation=Confirmation.LOGIN, created_by=tester)
+    browser = member_browser(sandbox, tester)
+    browser.account = "jo"
+    browser.go(token)
+    browser.client.force_login(other, backend="django.contrib.auth.backends.ModelBackend")
+    url = reverse("connect-sites", args=[session.pk])
+
+    answers = [
+        browser.client.get(url),
+        browser.client.post(url, {"sites": [ACME.cloud_id]}),
+        browser.client.get(reverse("connect-result", args=[session.pk])),
+    ]
+
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert not Grant.objects.exists()
 
 
 # --- A5: vouched for before it is active ----------------------------------------------------------------------
@@ -727,7 +750,7 @@ def test_a11_redirect_uri_and_links_come_from_configuration(
 ) -> None:
     _, token = opened(config)
 
-    response = Client().post(reverse("connect-start", args=[token]), **headers)  # type: ignore[arg-type]
+    response = Client().post(reverse("connect-start", args=[token]), **headers)
 
     assert query_of(response["Location"])["redirect_uri"] == config.redirect_uri
     assert config.redirect_uri.startswith("http://testserver/")
@@ -1081,6 +1104,28 @@ def test_a18_one_callback_sent_five_times_at_once_is_exchanged_once(sandbox: San
     assert [answer.status_code for answer in answers] == [303] * 5
     assert len(exchanges(sandbox)) == 1
     assert Grant.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a18_sites_that_are_chosen_in_four_tabs_at_once_are_stored_once(sandbox: SandboxThread) -> None:
+    config = configured(sandbox)
+    session, token = opened(config)
+    browser = Browser(sandbox, account="jo")
+    browser.go(token)
+    url = reverse("connect-sites", args=[session.pk])
+    tabs = [_same(browser) for _ in range(4)]
+
+    answers = _at_once(
+        [_choosing(tab, url, site) for tab, site in zip(tabs, [ACME, ACME_LABS] * 2, strict=True)]
+    )
+
+    assert sorted(answer.status_code for answer in answers) == [303, 409, 409, 409]
+    assert only_grant().gen == 1
+    assert only_grant().sites.filter(is_chosen=True).count() == 1
+
+
+def _choosing(browser: Browser, url: str, site: Site) -> Callable[[], Any]:
+    return lambda: browser.client.post(url, {"sites": [site.cloud_id]})
 
 
 def _newest_tokens_work(grant: Grant) -> None:

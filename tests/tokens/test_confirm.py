@@ -123,7 +123,8 @@ def test_a_new_code_ends_the_earlier_one(config: ProviderConfig) -> None:
     with pytest.raises(ReturnCodeError):
         exchange_return_code(config.application, code=earlier, end_user=grant.end_user, actor=SYSTEM)
 
-    assert exchange_return_code(config.application, code=later, end_user=grant.end_user, actor=SYSTEM)
+    exchanged = exchange_return_code(config.application, code=later, end_user=grant.end_user, actor=SYSTEM)
+    assert exchanged.status == GrantStatus.ACTIVE
 
 
 def test_a_code_is_stored_as_a_digest(config: ProviderConfig) -> None:

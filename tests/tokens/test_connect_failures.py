@@ -109,7 +109,10 @@ def test_a_wrong_client_secret_is_not_the_persons_fault_and_is_told_to_the_admin
 
     config.refresh_from_db()
     assert page.status_code == 502
-    assert "It is not your fault: please tell the people of Acme Tasks" in text_of(page)
+    assert (
+        "That is nothing you did, and nothing was connected: please tell the people of Acme Tasks"
+        in text_of(page)
+    )
     assert "Try again</button>" not in text_of(page)
     assert config.problem_code == "client_refused"
     assert AuditEvent.objects.filter(event=Event.PROVIDER_FAILING).exists()
@@ -155,7 +158,7 @@ def test_a_client_secret_that_cannot_be_decrypted_fails_before_the_trip(
 
     session.refresh_from_db()
     assert page.status_code == 500
-    assert "Something is wrong with Acme Tasks" in text_of(page).replace("&#x27;", "'")
+    assert "Something is wrong with how Acme Tasks is known to Atlassian" in text_of(page)
     assert session.failure == "unreadable_secret"
 
 

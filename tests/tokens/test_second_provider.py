@@ -124,7 +124,7 @@ def test_the_end_users_own_page_says_what_this_provider_did(
     page = browser.follow(response).content.decode()
 
     assert "Plainhub ends the access at once." in page
-    assert "ended at the provider" in page
+    assert "Plainhub says that it has ended the access, too." in page
 
 
 def test_a_refresh_token_that_was_revoked_there_needs_a_reconnect_and_reconnecting_repairs_it(

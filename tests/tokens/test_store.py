@@ -205,7 +205,8 @@ def test_a_refresh_under_way_for_the_old_tokens_is_fenced_off(config: ProviderCo
 
     assert again.pk == busy.pk
     assert again.gen == 5
-    assert again.claim_owner is again.claim_until is again.inflight_gen is again.inflight_since is None
+    assert (again.claim_owner, again.claim_until) == (None, None)
+    assert (again.inflight_gen, again.inflight_since) == (None, None)
 
 
 def test_all_sites_are_stored_and_only_the_chosen_ones_are_chosen(config: ProviderConfig) -> None:

@@ -11,10 +11,11 @@ from django.conf import settings
 from django.utils.cache import patch_vary_headers
 
 from portal.audit import end_user_of, member_of
-from tokens.connect import is_allowed_return_url, new_browser_secret
+from tokens.connect import is_allowed_return_url, new_browser_secret, session_in_browser
 from tokens.models import Confirmation
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Iterable
 
     from django.http import HttpRequest, HttpResponse
@@ -65,6 +66,12 @@ def bind(response: HttpResponse, browser: str) -> None:
 def member_at(request: HttpRequest) -> User | None:
     """Return the member of the portal who is signed in here, if any."""
     return request.user if request.user.is_authenticated else None
+
+
+def session_here(request: HttpRequest, pk: uuid.UUID) -> ConnectSession | None:
+    """Return a session that this browser, and the member who tests in it, has started."""
+    member = member_at(request)
+    return session_in_browser(pk, browser=browser_of(request), user_id=member.pk if member else None)
 
 
 def actor_at(request: HttpRequest, session: ConnectSession) -> Actor:

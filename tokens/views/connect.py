@@ -18,13 +18,20 @@ from tokens.connect import (
     receive,
     require_usable,
     scopes_to_ask,
-    session_in_browser,
     start,
 )
 from tokens.failures import ConnectFailedError
 from tokens.models import Confirmation
 from tokens.models.connect import SessionStatus
-from tokens.views.browser import actor_at, bind, browser_of, browser_to_bind, in_plain_words, member_at
+from tokens.views.browser import (
+    actor_at,
+    bind,
+    browser_of,
+    browser_to_bind,
+    in_plain_words,
+    member_at,
+    session_here,
+)
 from tokens.views.failure import allow_authorize, failure_page
 
 if TYPE_CHECKING:
@@ -90,7 +97,7 @@ def connect_start(request: HttpRequest, token: str) -> HttpResponse:
 @require_POST
 def connect_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Start once more from the page of a failure, in the browser that started before."""
-    session = session_in_browser(pk, browser=browser_of(request))
+    session = session_here(request, pk)
     if session is None:
         return failure_page(request, "not_this_browser")
     return _to_provider(request, session)
@@ -144,7 +151,7 @@ def _to_provider(request: HttpRequest, session: ConnectSession) -> HttpResponse:
 def _unusable(request: HttpRequest, session: ConnectSession, failure: ConnectFailedError) -> HttpResponse:
     """Say why the button can't be pressed; in the browser that used the link, with the way to what came of it."""
     result_url = ""
-    if failure.code == "link_used" and session_in_browser(session.pk, browser=browser_of(request)):
+    if failure.code == "link_used" and session_here(request, session.pk):
         page = "connect-sites" if session.status == SessionStatus.CHOOSING else "connect-result"
         result_url = reverse(page, args=[session.pk])
     return failure_page(request, failure.code, session=session, result_url=result_url)

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from tokens.clock import database_now
 from tokens.confirm import new_return_code
-from tokens.connect import choose_sites, session_in_browser, waiting_exchange
+from tokens.connect import choose_sites, waiting_exchange
 from tokens.errors import ReturnCodeError
 from tokens.failures import ConnectFailedError
 from tokens.models import Confirmation, Grant, GrantStatus
@@ -20,9 +20,9 @@ from tokens.models.connect import SessionStatus
 from tokens.views.browser import (
     actor_at,
     allow_forms_to_leave,
-    browser_of,
     in_plain_words,
     return_url_of,
+    session_here,
     with_query,
 )
 from tokens.views.connect import SeeOther
@@ -58,7 +58,7 @@ class SitesForm(forms.Form):
 @require_http_methods(["GET", "HEAD", "POST"])
 def connect_sites(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Let the person choose which of several sites the connection is for; never the first one silently."""
-    session = session_in_browser(pk, browser=browser_of(request))
+    session = session_here(request, pk)
     if session is None:
         return failure_page(request, "not_this_browser")
     result_url = reverse("connect-result", args=[session.pk])
@@ -124,7 +124,7 @@ def _sites_to_tick(session: ConnectSession, exchanged: Exchanged) -> set[str]:
 @require_safe
 def connect_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Say which account, which sites and how it goes on; or what went wrong."""
-    session = session_in_browser(pk, browser=browser_of(request))
+    session = session_here(request, pk)
     if session is None:
         return failure_page(request, "not_this_browser")
     if session.status == SessionStatus.CHOOSING:
@@ -190,7 +190,7 @@ def connect_return(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
     A POST, so that looking at the result makes no code; and no code is on a page, where it could be copied from.
     """
-    session = session_in_browser(pk, browser=browser_of(request))
+    session = session_here(request, pk)
     if session is None:
         return failure_page(request, "not_this_browser")
     return_url = return_url_of(session)

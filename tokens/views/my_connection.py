@@ -14,7 +14,7 @@ from portal.models import AuditEvent, Event
 from tokens.connect import is_grant_in_browser
 from tokens.models import Grant, GrantStatus
 from tokens.revoke import ENDED_UPSTREAM, revoke
-from tokens.views.browser import browser_of, in_plain_words
+from tokens.views.browser import browser_of, in_plain_words, member_at
 from tokens.views.connect import SeeOther
 from tokens.views.failure import failure_page
 
@@ -79,6 +79,7 @@ def my_connection_disconnect(request: HttpRequest, pk: uuid.UUID) -> HttpRespons
 
 def _grant_here(request: HttpRequest, pk: uuid.UUID) -> Grant | None:
     """Return the grant if it was connected in this browser; for all others it isn't there."""
-    if not is_grant_in_browser(pk, browser=browser_of(request)):
+    member = member_at(request)
+    if not is_grant_in_browser(pk, browser=browser_of(request), user_id=member.pk if member else None):
         return None
     return Grant.objects.select_related("provider_config__application", "application").get(pk=pk)
