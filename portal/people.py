@@ -50,7 +50,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     @staticmethod
     def _on_public_url(url: str) -> str:
         path = "/" + url.split("://", 1)[-1].split("/", 1)[-1]
-        return settings.PUBLIC_URL + path
+        return f"{settings.PUBLIC_URL}{path}"
 
 
 class SocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]

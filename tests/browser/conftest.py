@@ -49,7 +49,7 @@ def live(transactional_db: None, settings: Any) -> Iterator[str]:
     """
     settings.ALLOWED_HOSTS = ["localhost"]
     # Not pytest-django's live_server: it would serve static files itself, neither hashed nor compressed.
-    server = LiveServerThread("localhost", static_handler=lambda application: application)  # type: ignore[arg-type]
+    server = LiveServerThread("localhost", static_handler=lambda application: application)
     server.daemon = True
     server.start()
     server.is_ready.wait()

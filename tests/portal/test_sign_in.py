@@ -264,7 +264,7 @@ def test_atlassian_is_offered_when_it_is_configured(client: Client, settings: An
 
 def sign_in(client: Client, **changes: str) -> HttpResponse:
     data = {"login": "jo@acme.example", "password": PASSWORD, **changes}
-    return client.post(reverse("account_login"), data)  # type: ignore[return-value]
+    return client.post(reverse("account_login"), data)
 
 
 def begin_totp(client: Client) -> str:
