@@ -207,7 +207,7 @@ def test_a_hanging_name_server_does_not_outlast_the_deadline(monkeypatch: pytest
 
     def hang(host: str, *args: object, **kwargs: object) -> object:
         time.sleep(3)
-        return look_up("127.0.0.1", *args, **kwargs)  # type: ignore[arg-type]
+        return look_up("127.0.0.1", *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     request = OutgoingRequest("POST", "http://slow.example/", {}, BODY, timedelta(seconds=0.5))
