@@ -136,24 +136,38 @@ class Up:
                 child.start()
             leftovers.remember(data, self.children)
             self.wait_until_it_answers()
+        if self.place.has_sandbox:
+            with step("Connecting the demo's end users"):
+                self.connect_demo()
         print(f"  Ready after {time.monotonic() - start:.0f} s.\n", flush=True)
 
     def prepare(self) -> None:
         """Migrate, collect static files, seed the demo, in a process of its own."""
         log = self.place.data / "logs" / "setup.log"
+        setup = self.run_to_the_end("setup", [sys.executable, "-m", "portal.local.prepare", str(log)])
+        if setup.exit_code():
+            raise LocalError(f"Setting up failed; {log} ends with:\n{setup.last_lines()}")
+
+    def connect_demo(self) -> None:
+        """Give the demo a few connections through the sandbox. It does without them if that does not work."""
+        demo = self.run_to_the_end("demo", [sys.executable, "manage.py", "connect_demo"])
+        if demo.exit_code():
+            print(f"\n  That did not work; {demo.log} says why. The demo goes on without.", flush=True)
+
+    def run_to_the_end(self, name: str, command: list[str]) -> Child:
+        """Run a command of ours, its output in a log of its name, and wait for it."""
         assert self.watchdog is not None
-        command = [sys.executable, "-m", "portal.local.prepare", str(log)]
+        log = self.place.data / "logs" / f"{name}.log"
         child = Child(
-            "setup", command, log=log, watchdog=self.watchdog, env=self.env, cwd=ROOT, shows_output=True
+            name, command, log=log, watchdog=self.watchdog, env=self.env, cwd=ROOT, shows_output=name == "setup"
         )
-        self.children = [child]
+        self.children.append(child)
         child.start()
         while child.is_running():
             self.sleep(0.05)
-        if child.exit_code():
-            raise LocalError(f"Setting up failed; {log} ends with:\n{child.last_lines()}")
         child.stop()
-        self.children = []
+        self.children.remove(child)
+        return child
 
     def wait_until_it_answers(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -203,6 +217,7 @@ class Up:
                 "First: open Acme Tasks > OAuth Providers > Add Provider > Atlassian.",
                 "Then click Test connection, and watch it under Connections: access",
                 "tokens live two minutes here, so you can see them being refreshed.",
+                "Acme Wiki is set up already, with a few connections to look at.",
                 f"The sandbox at {place.sandbox_url} plays Atlassian.",
             ]
         else:
