@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -260,6 +263,22 @@ def test_atlassian_is_offered_when_it_is_configured(client: Client, settings: An
     assert "Sign in with Atlassian" in page
     assert response.status_code == 302
     assert response["Location"].startswith("https://auth.atlassian.com/authorize?")
+
+
+@pytest.mark.parametrize(
+    ("client_id", "allowed"), [("", "'self'"), ("an-id", "'self', 'https://*.atlassian.com'")]
+)
+def test_forms_may_lead_to_atlassian_only_where_it_signs_people_in(client_id: str, allowed: str) -> None:
+    program = (
+        "from portal import settings as s; print(s.CONTENT_SECURITY_POLICY['DIRECTIVES']['form-action'])"
+    )
+    env = {**os.environ, "SIGN_IN_ATLASSIAN_CLIENT_ID": client_id}
+
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.replace('"', "").strip() == f"[{allowed}]"
 
 
 def sign_in(client: Client, **changes: str) -> HttpResponse:
