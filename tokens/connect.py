@@ -2,13 +2,14 @@
 
 A session is one link. Each press of its button makes an authorization request, which lives ten minutes and is spent
 by the first callback that names its state from the same browser. What the callback brings is held against what the
-request wrote down. The order is: browser, state, `iss`, error, exchange, account and sites, choice, grant.
+request wrote down. The order is: browser, state, configuration, `iss`, error, exchange, account and sites, choice,
+grant. The checks are in tokens/exchange.py, what can be asked of a session in tokens/sessions.py.
 """
 
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,12 +21,10 @@ from portal.encryption import UnreadableError, seal, unseal
 from portal.models import Event
 from portal.models.applications import digest
 from portal.models.audit import ActorKind
-from providers import http, oauth
-from providers.oauth import Failure, TokenSet
-from providers.spec import Outcome
+from providers import oauth
 from tokens.clock import database_now
-from tokens.discover import DiscoveryError, discover
 from tokens.errors import BadSessionRequestError
+from tokens.exchange import Callback, exchange
 from tokens.exchanged import Exchanged
 from tokens.failures import ConnectFailedError
 from tokens.models import AuthorizationRequest, Confirmation, ConnectSession
@@ -45,10 +44,9 @@ from tokens.sessions import (
 from tokens.store import store_grant
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
     from portal.models import User
-    from providers.models import ProviderConfig
 
 __all__ = [
     "Callback",
@@ -128,17 +126,6 @@ def start(session: ConnectSession, *, browser: str, user: User | None, actor: Ac
     )
 
 
-@dataclass(frozen=True)
-class Callback:
-    """What came back with the browser. `params` holds each parameter once."""
-
-    slug: str
-    provider_id: str
-    params: Mapping[str, str]
-    browser: str
-    user_id: int | None
-
-
 def receive(callback: Callback, *, actor: Actor) -> ConnectSession:
     """Take a callback: spend its state, exchange the code, find account and sites, and store if nothing is to choose.
 
@@ -150,7 +137,7 @@ def receive(callback: Callback, *, actor: Actor) -> ConnectSession:
     actor = _named(actor, request)
     try:
         _spend(request)
-        exchanged = _exchange(session, request, callback)
+        exchanged = exchange(session, request, callback)
     except ConnectFailedError as failure:
         failure.session = session
         # A reload brings what is known already, or is on its way: nothing new to note.
@@ -243,83 +230,6 @@ def _named(actor: Actor, request: AuthorizationRequest) -> Actor:
     return replace(actor, kind=ActorKind.END_USER, id=end_user, name=end_user)
 
 
-def _check_answer(session: ConnectSession, request: AuthorizationRequest, callback: Callback) -> str:
-    """Hold the callback against what its request wrote down, and return the code. Raises ConnectFailedError."""
-    if session.status != SessionStatus.OPEN:
-        raise ConnectFailedError("link_used")
-    require_working(session)
-    config, spec, params = session.provider_config, session.provider_config.spec, callback.params
-    # The configuration may have been edited meanwhile; the answer belongs to what was asked (A6, A8).
-    asked = (request.client_id, request.token_url, request.redirect_uri, request.issuer, request.scopes)
-    if asked != (config.client_id, spec.token_url, config.redirect_uri, spec.issuer, scopes_to_ask(session)):
-        raise ConnectFailedError("config_changed")
-    # Compared as plain strings (RFC 9207 section 2.4). Without a name to compare with, the redirect URI tells
-    # providers apart (A7).
-    answered_by = params.get("iss")
-    is_named = spec.iss == "required" or (answered_by is not None and spec.issuer)
-    if is_named and answered_by != spec.issuer:
-        raise ConnectFailedError("wrong_issuer")
-    if error := params.get("error"):
-        raise ConnectFailedError(spec.callback_errors.get(error, "refused"))
-    if not params.get("code"):
-        raise ConnectFailedError("bad_callback")
-    return params["code"]
-
-
-def _exchange(session: ConnectSession, request: AuthorizationRequest, callback: Callback) -> Exchanged:
-    """Trade the code for tokens, and find out whose they are and what they reach. Raises ConnectFailedError."""
-    code = _check_answer(session, request, callback)
-    config, spec = session.provider_config, session.provider_config.spec
-    try:
-        verifier = unseal(request, "code_verifier")
-    except UnreadableError:
-        verifier = None
-    if not verifier:
-        raise ConnectFailedError("config_changed")
-    try:
-        credentials = config.credentials()
-    except UnreadableError:
-        raise ConnectFailedError("unreadable_secret") from None
-    outgoing = oauth.exchange_request(
-        spec,
-        credentials,
-        token_url=request.token_url,
-        code=code,
-        redirect_uri=request.redirect_uri,
-        verifier=verifier,
-    )
-    sent_at = database_now()
-    tokens = oauth.read_token_answer(spec, http.send_blocking(outgoing), grant_type="authorization_code")
-    if not isinstance(tokens, TokenSet):
-        raise _exchange_failed(config, tokens)
-    if config.problem_code == "client_refused":
-        config.note_recovery()
-    try:
-        account, sites = discover(spec, tokens, scopes=tokens.scopes or tuple(request.scopes))
-    except DiscoveryError as error:
-        if error.failure == "profile_refused":
-            config.note_problem("profile_refused")
-        raise ConnectFailedError(error.failure) from None
-    if config.problem_code == "profile_refused":
-        config.note_recovery()
-    if spec.sites is not None and not sites:
-        raise ConnectFailedError("no_site")
-    return Exchanged(
-        tokens=tokens, account=account, sites=sites, requested=tuple(request.scopes), received_at=sent_at
-    )
-
-
-def _exchange_failed(config: ProviderConfig, failure: Failure) -> ConnectFailedError:
-    match failure.outcome:
-        case Outcome.CLIENT_BAD:
-            config.note_problem("client_refused")
-            return ConnectFailedError("wrong_client_secret")
-        case Outcome.GRANT_DEAD:
-            return ConnectFailedError("code_refused")
-        case _:
-            return ConnectFailedError("provider_down")
-
-
 def _note_failure(session: ConnectSession, failure: ConnectFailedError, actor: Actor) -> None:
     """Remember why, for the people of the portal; the link stays good for another try until its time is over."""
     with transaction.atomic():
@@ -367,6 +277,7 @@ def _finish(
             ConnectSession.objects.select_for_update().filter(pk=session.pk, status=from_status).exists()
         )
         if not is_ours:
+            # What the loser was given is dropped, not ended upstream: that would end the winner's access too.
             code = "link_used" if from_status == SessionStatus.OPEN else "already_chosen"
             raise ConnectFailedError(code, session=session)
         session.grant = store_grant(session, exchanged, chosen=chosen, actor=actor)

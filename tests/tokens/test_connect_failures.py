@@ -222,6 +222,33 @@ def test_one_hiccup_while_the_account_is_read_is_not_noticed(
     assert only_grant().account_name
 
 
+@pytest.mark.parametrize("account_id", ["", "a\x00b", "a\nb", "x" * 201, None, True, ["a"], {"a": 1}])
+def test_a_profile_without_a_usable_account_id_connects_nothing(
+    config: ProviderConfig, sandbox: SandboxThread, account_id: Any
+) -> None:
+    sandbox.fault("status_before", on="/me", times=-1, status=200, body={"account_id": account_id})
+
+    page = Browser(sandbox).arrive(opened(config)[1])
+
+    assert page.status_code == 503
+    assert not Grant.objects.exists()
+
+
+def test_names_in_a_profile_are_cut_to_a_line_of_printable_text(
+    config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    body = {"account_id": "712020:x", "name": " Jo\x00 <b>\nDoe" + "e" * 300, "email": 5}
+    sandbox.fault("status_before", on="/me", times=-1, status=200, body=body)
+
+    page = Browser(sandbox).arrive(opened(config)[1])
+
+    grant = only_grant()
+    assert grant.account_name.startswith("Jo <b>Doe")
+    assert len(grant.account_name) <= 200
+    assert grant.account_email == ""
+    assert "<b>Doe" not in text_of(page)
+
+
 def test_the_failure_is_forgotten_when_it_is_tried_again(
     config: ProviderConfig, sandbox: SandboxThread
 ) -> None:

@@ -42,6 +42,17 @@ def test_one_site_is_taken_without_a_question(config: ProviderConfig, sandbox: S
     assert chosen() == {"acme"}
 
 
+def test_a_site_that_was_chosen_at_the_provider_is_not_asked_for_again(
+    config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    sandbox.set(grant_type="resource")
+    _, token = opened(config)
+
+    Browser(sandbox, account="jo").arrive(token, sites=["acme-labs"])
+
+    assert chosen() == {"acme-labs"}
+
+
 def test_several_sites_are_shown_all_ticked_and_nothing_is_stored_before_the_choice(
     config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
