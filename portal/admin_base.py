@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -30,10 +30,15 @@ class CappedPaginator(Paginator):  # type: ignore[type-arg]
     """Pages of the first rows, counted only so far."""
 
     @cached_property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         """Return how many rows there are, or MOST_ROWS if there are more."""
         rows: QuerySet[Any] = self.object_list  # type: ignore[assignment]
         return rows.order_by().values("pk")[:MOST_ROWS].count()
+
+    @property
+    def is_cut(self) -> bool:
+        """Tell whether there may be more rows than the list offers; admin/pagination.html says so."""
+        return self.count >= MOST_ROWS
 
 
 class PortalAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
@@ -44,10 +49,6 @@ class PortalAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     list_max_show_all = 0
     empty_value_display = "none"
-
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
-        """Say on the page that a long list is cut."""
-        return super().changelist_view(request, {"most_rows": MOST_ROWS, **(extra_context or {})})
 
 
 class ReadOnly:
@@ -76,7 +77,6 @@ class ReadOnlyInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]
     extra = 0
     show_change_link = True
     template = "admin/edit_inline/tabular.html"
-    classes: ClassVar[list[str]] = []
 
 
 @dataclass(frozen=True)

@@ -139,7 +139,8 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         if grant is None:
             return None
         grants = Grant.objects.select_related("application", "provider_config__application")
-        return with_last_use(grants).get(pk=grant.pk)
+        found: Grant = with_last_use(grants).get(pk=grant.pk)
+        return found
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Grant], search_term: str

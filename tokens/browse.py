@@ -58,8 +58,9 @@ def with_site_names(grants: QuerySet[Grant]) -> QuerySet[Grant]:
     return grants.annotate(site_names=ArraySubquery(chosen.values("name")))
 
 
-def count_up_to(grants: QuerySet[Grant], limit: int = COUNT_LIMIT) -> int:
+def count_up_to(grants: QuerySet[Grant], limit: int | None = None) -> int:
     """Count, but not beyond `limit`: limit + 1 means more than that."""
+    limit = limit or COUNT_LIMIT
     return grants.order_by()[: limit + 1].count()
 
 
@@ -77,12 +78,13 @@ class Page:
         return not (self.newer or self.older)
 
 
-def page_of(grants: QuerySet[Grant], *, newer: str = "", older: str = "", size: int = PAGE_SIZE) -> Page:
+def page_of(grants: QuerySet[Grant], *, newer: str = "", older: str = "", size: int | None = None) -> Page:
     """Return the page of grants that lies beyond a cursor, or the first.
 
     Keyset paging: a page begins after a grant, not after a number of them, so rows that come in meanwhile shift
     nothing and the last page costs what the first one does. A cursor that can't be read counts as none.
     """
+    size = size or PAGE_SIZE
     if newer and (place := _read_cursor(newer)):
         rows = list(_beyond(grants, place, "gt").order_by("connected_at", "id")[: size + 1])
         # Less than a page above: show the first page, whole.

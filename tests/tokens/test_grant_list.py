@@ -157,7 +157,7 @@ def test_the_provider_filter_keeps_one_provider(cast, config):
 
 
 def test_paging_shows_each_connection_once_there_and_back(cast, config, monkeypatch):
-    monkeypatch.setattr(browse.page_of, "__kwdefaults__", {**browse.page_of.__kwdefaults__, "size": 10})
+    monkeypatch.setattr(browse, "PAGE_SIZE", 10)
     everyone = connected_one_after_the_other(config, 35)
 
     pages = [text_of(cast)]
@@ -173,7 +173,7 @@ def test_paging_shows_each_connection_once_there_and_back(cast, config, monkeypa
 
 
 def test_paging_is_stable_while_connections_come_in(cast, config, monkeypatch):
-    monkeypatch.setattr(browse.page_of, "__kwdefaults__", {**browse.page_of.__kwdefaults__, "size": 10})
+    monkeypatch.setattr(browse, "PAGE_SIZE", 10)
     everyone = connected_one_after_the_other(config, 30)
     older = link(text_of(cast), "next")
 
@@ -183,7 +183,7 @@ def test_paging_is_stable_while_connections_come_in(cast, config, monkeypatch):
 
 
 def test_paging_keeps_the_filters(cast, config, monkeypatch):
-    monkeypatch.setattr(browse.page_of, "__kwdefaults__", {**browse.page_of.__kwdefaults__, "size": 10})
+    monkeypatch.setattr(browse, "PAGE_SIZE", 10)
     connected_one_after_the_other(config, 25)
 
     older = link(text_of(cast, "?status=working"), "next")
@@ -201,7 +201,6 @@ def test_a_cursor_that_cannot_be_read_counts_as_none(cast, config, cursor):
 
 def test_a_large_number_is_not_counted_to_the_end(cast, config, monkeypatch):
     monkeypatch.setattr(browse, "COUNT_LIMIT", 60)
-    monkeypatch.setattr(browse.count_up_to, "__defaults__", (60,))
     connected_one_after_the_other(config, 70)
 
     assert "60+ connections" in text_of(cast)

@@ -23,6 +23,7 @@ from tokens.timeline import timeline_of
 if TYPE_CHECKING:
     import uuid
 
+    from django.db.models import QuerySet
     from django.http import HttpResponse
 
     from portal.models import Application
@@ -49,7 +50,7 @@ def grant_list(request: PortalRequest, slug: str) -> HttpResponse:
     configs = {config.pk: config for config in ProviderConfig.objects.visible_to(application)}
     query = {name: request.GET.get(name, "").strip() for name in ("q", "status", "provider")}
     query = {name: value for name, value in query.items() if value}
-    grants = Grant.objects.visible_to(application)
+    grants: QuerySet[Grant] = Grant.objects.visible_to(application)
     if query.get("status") in browse.STATUS_FILTERS:
         grants = grants.filter(browse.STATUS_FILTERS[query["status"]][1])
     if "provider" in query:
