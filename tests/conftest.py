@@ -78,7 +78,8 @@ def sandbox(_sandbox: SandboxThread, settings: Any) -> SandboxThread:
 def _static_files() -> Iterator[None]:
     """Collect the static files, hashed as in production; each worker of pytest-xdist has a folder of its own."""
     folder = django_settings.DATA_DIR / f"static-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    with override_settings(STATIC_ROOT=folder):
+    # Autorefresh looks a file up when it is asked for, instead of scanning the folder for every client of every test.
+    with override_settings(STATIC_ROOT=folder, WHITENOISE_AUTOREFRESH=True):
         call_command("collectstatic", interactive=False, verbosity=0)
         yield
 
