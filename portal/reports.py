@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.views.debug import SafeExceptionReporterFilter
 
 from portal.middleware import current_request_id
+
+if TYPE_CHECKING:
+    from collections.abc import ItemsView
 
 HIDDEN_NAMES = re.compile(
     "API|AUTH|TOKEN|KEY|SECRET|PASS|SIGNATURE|HTTP_COOKIE|DATABASE|REDIS|BROKER|CACHES|EMAIL|DSN|CODE|STATE|VERIFIER|"
@@ -53,11 +56,11 @@ class LineFormatter(logging.Formatter):
 class ReportFilter(SafeExceptionReporterFilter):
     """Hide more names than Django does, and every local variable and posted value in frames."""
 
-    hidden_settings = HIDDEN_NAMES  # type: ignore[assignment]
+    hidden_settings = HIDDEN_NAMES
 
-    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> list[tuple[str, Any]]:
+    def get_traceback_frame_variables(self, request: Any, tb_frame: Any) -> ItemsView[str, Any]:
         """Show no local variables: too many of ours hold tokens."""
-        return []
+        return dict[str, Any]().items()
 
     def get_post_parameters(self, request: Any) -> dict[str, Any]:
         """Show only the names of posted fields."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class PortalRequest(HttpRequest):
     """A request of a signed-in member."""
 
-    user: User  # type: ignore[assignment]
+    user: User
     htmx: HtmxDetails
     request_id: str
     # Set by portal.access.application_for.

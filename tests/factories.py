@@ -28,7 +28,7 @@ def database_now() -> dt.datetime:
     with connection.cursor() as cursor:
         cursor.execute("SELECT now()")
         (now,) = cursor.fetchone()
-    return now  # type: ignore[no-any-return]
+    return now
 
 
 @functools.cache
@@ -83,7 +83,7 @@ class ProviderConfigFactory(DjangoModelFactory[ProviderConfig]):
     application = factory.SubFactory(ApplicationFactory)
     provider_id = "atlassian"
     client_id = factory.Sequence(lambda n: f"{n:032d}")
-    scopes = ["read:me", "offline_access", "read:jira-work", "read:jira-user"]  # noqa: RUF012
+    scopes = ["read:me", "offline_access", "read:jira-work", "read:jira-user"]
 
     @classmethod
     def _create(cls, model_class: type[ProviderConfig], *args: Any, **kwargs: Any) -> ProviderConfig:

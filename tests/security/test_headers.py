@@ -133,7 +133,7 @@ def test_signing_in_changes_the_session_and_signing_out_ends_it_h1(cast: Any) ->
     planted = browser.session
     planted["planted"] = "by somebody else"
     planted.save()
-    browser.cookies["session"] = planted.session_key
+    browser.cookies["session"] = str(planted.session_key)
 
     browser.post(reverse("account_login"), {"login": cast.owner.email, "password": PASSWORD})
 

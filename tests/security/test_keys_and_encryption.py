@@ -88,19 +88,22 @@ def test_a_hundred_thousand_seals_repeat_no_nonce_c2():
 
 def test_two_rows_have_two_keys_c2(monkeypatch):
     """The limit of 2^32 encryptions a key is one for each row, and no row is sealed so often."""
-    used = []
-    monkeypatch.setattr(encryption, "AESGCM", lambda key: used.append(key) or FakeCipher())
+    used: list[bytes] = []
+
+    class Cipher:
+        def __init__(self, key: bytes) -> None:
+            used.append(key)
+
+        def encrypt(self, *parts: bytes) -> bytes:
+            return b""
+
+    monkeypatch.setattr(encryption, "AESGCM", Cipher)
 
     for tenant, table, row in [("a", "t", "1"), ("a", "t", "2"), ("b", "t", "1"), ("a", "u", "1")]:
         key_ring().seal("x", Place(table=table, column="c", row=row, tenant=tenant))
 
     assert len(set(used)) == 4
     assert all(len(key) == 32 for key in used)
-
-
-class FakeCipher:
-    def encrypt(self, *parts: bytes) -> bytes:
-        return b""
 
 
 # --- C3: bound to their place -------------------------------------------------------------------------------------
@@ -169,7 +172,7 @@ def test_a_row_moved_to_another_tenant_does_not_open_c3(cast):
 def test_nothing_in_the_database_or_in_secret_key_opens_a_token_c4(cast, settings):
     check_keys()
     tokens = GrantFactory().tokens
-    place = GrantTokens._meta.get_field("access_token").place(tokens)  # type: ignore[union-attr]
+    place = place_of(tokens)
     guesses = [settings.SECRET_KEY.encode(), *dump_database().replace(b"\t", b"\n").split(b"\n")]
 
     for guess in guesses:
@@ -497,7 +500,7 @@ def dump_database() -> bytes:
     parts = []
     with connection.cursor() as cursor:
         for table in sorted(connection.introspection.table_names()):
-            with cursor.copy(f'COPY (SELECT * FROM "{table}" ORDER BY 1) TO STDOUT') as copy:  # type: ignore[attr-defined]
+            with cursor.copy(f'COPY (SELECT * FROM "{table}" ORDER BY 1) TO STDOUT') as copy:
                 parts += [table.encode(), *(bytes(block) for block in copy)]
     return b"\n".join(parts)
 
