@@ -16,7 +16,8 @@ from tokens.results import FENCED, UNREADABLE
 if TYPE_CHECKING:
     from tokens.models import Grant
 
-PAGE_SIZE = 20
+# Before rows are folded.
+PAGE_SIZE = 60
 # The columns' largest numbers: nothing of that stream has been shown yet.
 LAST_EVENT, LAST_EPOCH = 2**63 - 1, 2**31 - 1
 
@@ -141,15 +142,17 @@ def _of_attempt(attempt: RefreshAttempt, grant: Grant, now: dt.datetime) -> Entr
         tone=tone,
         title=title,
         text=", ".join(dict.fromkeys(part for part in parts if part)),
+        is_folding=attempt.outcome == Outcome.OK and attempt.trigger == Trigger.BEAT and not attempt.cause,
     )
 
 
 def _fold(entries: list[Entry]) -> list[Entry]:
-    """Make one line of hand-outs in a row to the same caller: a thousand would hide the rest."""
+    """Make one line of what happens all the time and went well: a thousand would hide the rest."""
     folded: list[Entry] = []
     for entry in entries:
         last = folded[-1] if folded else None
-        if last and entry.is_folding and last.is_folding and entry.who == last.who:
+        is_same = last and entry.is_folding and last.is_folding
+        if last and is_same and (entry.title, entry.who) == (last.title, last.who):
             folded[-1] = replace(last, times=last.times + 1, first_at=entry.at, text="")
         else:
             folded.append(entry)

@@ -227,6 +227,18 @@ def test_hand_outs_in_a_row_are_one_line(cast, config):
     assert "by API key production" in text
 
 
+def test_scheduled_refreshes_in_a_row_that_went_well_are_one_line(cast, config):
+    grant = GrantFactory.create(provider_config=config)
+    for epoch, outcome in enumerate([Outcome.OK] * 3 + [Outcome.AMBIGUOUS] + [Outcome.OK] * 2, start=1):
+        attempted(grant, epoch, outcome)
+
+    assert titles(text_of(cast, grant)) == [
+        "Refreshed 2 times",
+        "Refresh without a usable answer",
+        "Refreshed 3 times",
+    ]
+
+
 def test_addresses_are_for_those_who_may_read_the_audit_log(cast, config):
     grant = GrantFactory.create(provider_config=config)
     record(Event.TOKEN_HANDED_OUT, actor=KEY, application=cast.application, subject=grant)
