@@ -59,8 +59,8 @@ class ScopesField(forms.Field):
 class ProviderForm(forms.Form):
     """Client ID, client secret and scopes of one provider, new or to change.
 
-    `cleaned_data["scopes"]` is in the catalog's order, with the required ones. Some input is unusual without being
-    surely wrong; it is refused once, and saved when `is_sure` is ticked.
+    `cleaned_data["scopes"]` is in the catalog's order, with the required ones. What merely looks unusual is saved, with
+    a remark; what would cost connections is refused once, and saved when `is_sure` is ticked.
     """
 
     # Our sentences say more than the browser's.
@@ -86,8 +86,10 @@ class ProviderForm(forms.Form):
         self, spec: ProviderSpec, *args: Any, config: ProviderConfig | None = None, **kwargs: Any
     ) -> None:
         self.spec, self.config = spec, config
-        # Unusual input, each with a sentence; the form is valid with them only if the person is sure.
+        # What would cost something, each a sentence: the form is valid only if the person is sure.
         self.doubts: list[str] = []
+        # What looks unusual, each a sentence to say after saving: Atlassian may change the look of its IDs any day.
+        self.remarks: list[str] = []
         super().__init__(*args, **kwargs)
         client_id, client_secret = self.fields["client_id"], self.fields["client_secret"]
         client_id.error_messages["required"] = f"Paste the client ID. {self._where}"
@@ -162,11 +164,12 @@ class ProviderForm(forms.Form):
         pattern, name = self.spec.client_id_pattern, self.spec.name
         is_new = self.config is None or client_id != self.config.client_id
         if pattern and is_new and not re.fullmatch(pattern, client_id):
-            self.doubts.append(
-                f"A client ID of {name} has {self.spec.client_id_words}; this one looks different."
+            self.remarks.append(
+                f"A client ID of {name} usually has {self.spec.client_id_words}; this one looks different. "
+                "If connecting fails, copy it again."
             )
         if pattern and secret and re.fullmatch(pattern, secret):
-            self.doubts.append("The client secret looks like a client ID.")
+            self.remarks.append("The client secret looks like a client ID. If connecting fails, replace it.")
         if self.config is not None and is_new:
             count = self.config.live_grants().count()
             if count:

@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from providers.spec import ProviderSpec
 
 
+# What an admin must mend, as the provider page and Overview say it.
 PROBLEMS = {
     "client_refused": "{name} refuses the client ID or secret. Copy both again from its console and replace the secret here.",
+    "secret_unreadable": "The stored client secret cannot be decrypted. Replace it here.",
     "profile_refused": "{name} does not show us who connected. Switch the profile scope on in its console.",
 }
+# While one of these lasts, refreshing is tried with one grant at a time.
+STOPPING_PROBLEMS = ("client_refused", "secret_unreadable")
 
 
 class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):

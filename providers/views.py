@@ -91,8 +91,14 @@ def provider_add(request: PortalRequest, slug: str, provider_id: str) -> HttpRes
             )
         else:
             messages.success(request, "The provider is now active.")
+            _say_remarks(request, form)
             return redirect(config)
     return _form_page(request, "providers/provider_add.html", application, spec, form)
+
+
+def _say_remarks(request: PortalRequest, form: ProviderForm) -> None:
+    for remark in form.remarks:
+        messages.warning(request, remark)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -119,6 +125,7 @@ def provider_detail(request: PortalRequest, slug: str, provider_id: str) -> Http
             actor=member_of(request),
         )
         messages.success(request, _what_changed(config, changed, before))
+        _say_remarks(request, form)
         return redirect(config)
     return _form_page(
         request, "providers/provider_detail.html", application, spec, form, **_about(application, config)

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connection, transaction
 
+from providers.models import STOPPING_PROBLEMS
+
 if TYPE_CHECKING:
     import datetime as dt
     import uuid
@@ -79,7 +81,7 @@ _DUE = """
         SELECT c.id, c.problem_code, count(*) OVER () AS sharers
         FROM providers_providerconfig c
         JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
-        WHERE c.is_enabled AND (c.problem_code = '' OR %(probes)s > 0) AND EXISTS (
+        WHERE c.is_enabled AND (c.problem_code <> ALL(%(stopping)s) OR %(probes)s > 0) AND EXISTS (
             SELECT FROM tokens_grant
             WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
                 AND (claim_until IS NULL OR claim_until <= clock_timestamp())
@@ -90,7 +92,7 @@ _DUE = """
         WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
             AND (claim_until IS NULL OR claim_until <= clock_timestamp())
         ORDER BY refresh_due_at
-        LIMIT CASE WHEN c.problem_code = '' THEN (%(limit)s + c.sharers - 1) / c.sharers ELSE %(probes)s END
+        LIMIT CASE WHEN c.problem_code <> ALL(%(stopping)s) THEN (%(limit)s + c.sharers - 1) / c.sharers ELSE %(probes)s END
         FOR UPDATE SKIP LOCKED
     ) g
     LIMIT %(limit)s
@@ -113,7 +115,7 @@ def claim_due(*, limit: int, trigger: Trigger, probes: int = 1) -> list[Claim]:
 
     Durable on return. Any number of workers may call this at once; no grant is claimed twice.
     """
-    return _claim(_DUE, {"limit": limit, "probes": probes}, trigger)
+    return _claim(_DUE, {"limit": limit, "probes": probes, "stopping": list(STOPPING_PROBLEMS)}, trigger)
 
 
 def claim_one(

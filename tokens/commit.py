@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
 
+from providers.models import STOPPING_PROBLEMS
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
 from tokens.accept import accept
@@ -101,7 +102,9 @@ def _note_config_health(results: list[Result], done: dict[uuid.UUID, Committed])
         mine = [result for result in results if result.config.pk == config_id]
         outcomes = {done[result.claim.grant_id].outcome for result in mine}
         if Outcome.OK in outcomes:
-            if any(result.claim.config_problem for result in mine):
+            if any(result.claim.config_problem in STOPPING_PROBLEMS for result in mine):
                 mine[0].config.note_recovery()
         elif Outcome.CLIENT_BAD in outcomes:
-            mine[0].config.note_problem("client_refused")
+            # Nothing was sent where our own copy of the secret could not be read.
+            was_sent = any(result.sent is not None for result in mine)
+            mine[0].config.note_problem("client_refused" if was_sent else "secret_unreadable")

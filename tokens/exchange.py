@@ -70,6 +70,7 @@ def exchange(session: ConnectSession, request: AuthorizationRequest, callback: C
     try:
         credentials = config.credentials()
     except UnreadableError:
+        config.note_problem("secret_unreadable")
         raise ConnectFailedError("unreadable_secret") from None
     outgoing = oauth.exchange_request(
         spec,

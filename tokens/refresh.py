@@ -45,9 +45,13 @@ def prepare(claim: Claim, config: ProviderConfig) -> OutgoingRequest | Result:
     place = token_place("refresh_token", grant_id=claim.grant_id, application_id=claim.application_id)
     try:
         token = key_ring().unseal(claim.refresh_token, place)
-        return oauth.refresh_request(config.spec, config.credentials(), refresh_token=token)
     except UnreadableError:
         return Result(claim, config, UNREADABLE)
+    try:
+        return oauth.refresh_request(config.spec, config.credentials(), refresh_token=token)
+    except UnreadableError:
+        failure = Failure(Outcome.CLIENT_BAD, cause="the stored client secret cannot be decrypted")
+        return Result(claim, config, failure)
 
 
 def too_late(claim: Claim) -> bool:

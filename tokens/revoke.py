@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
@@ -12,15 +14,17 @@ from portal.audit import Actor, record
 from portal.encryption import UnreadableError, unseal
 from portal.models import Event
 from providers import http, oauth
-from providers.catalog_loader import UnknownProviderError
+from providers.catalog_loader import UnknownProviderError, catalog
 from providers.oauth import Answer
 from tokens.models import Grant, GrantStatus, GrantTokens
 
 if TYPE_CHECKING:
+    from portal.models import Application
     from providers.models import ProviderConfig
 
 logger = logging.getLogger(__name__)
 
+UPSTREAM_BUDGET = timedelta(seconds=20)
 ENDED_UPSTREAM = "ended at the provider"
 
 
@@ -57,6 +61,28 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
     Grant.objects.filter(pk=grant.pk).update(upstream_revocation=grant.upstream_revocation)
     grant.refresh_from_db()
     return grant
+
+
+def revoke_all_of_provider(config: ProviderConfig, actor: Actor) -> None:
+    """End a configuration's grants at the provider before they are deleted with it.
+
+    Where the provider has no endpoint for that there is nothing to do: the deletion erases the tokens. A person is
+    waiting, so after UPSTREAM_BUDGET the rest is erased without asking the provider.
+    """
+    if config.provider_id not in catalog() or config.spec.revoke is None:
+        return
+    stop = time.monotonic() + UPSTREAM_BUDGET.total_seconds()
+    for grant in config.grants.alive().iterator(chunk_size=100):
+        if time.monotonic() > stop:
+            logger.warning("Not all grants of a deleted provider could be ended there in time.")
+            return
+        revoke(grant, actor=actor, reason="the provider was deleted")
+
+
+def revoke_all_of_application(application: Application, actor: Actor) -> None:
+    """End an application's grants at their providers before they are deleted with it."""
+    for config in application.provider_configs.select_related("application"):
+        revoke_all_of_provider(config, actor)
 
 
 def _token_to_revoke(grant: Grant) -> str | None:

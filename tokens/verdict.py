@@ -127,7 +127,7 @@ def _words(failure: Failure, config: ProviderConfig) -> str:
     name = config.provider_name
     match failure.outcome:
         case Outcome.CLIENT_BAD:
-            words = f"{name} refuses the client ID or secret"
+            words = failure.cause if failure.status is None else f"{name} refuses the client ID or secret"
         case Outcome.THROTTLED:
             words = f"{name} asked us to slow down"
         case Outcome.NOT_SENT:

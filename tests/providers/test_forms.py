@@ -102,19 +102,18 @@ def test_the_id_in_both_fields_is_noticed(atlassian: ProviderSpec):
     assert error == "This is the client ID, pasted twice. Secrets of new apps begin with ATOA."
 
 
-def test_another_id_in_the_secrets_field_is_doubted(atlassian: ProviderSpec):
-    error = _error(_form(atlassian, client_secret="A" * 32), "is_sure")
+def test_another_id_in_the_secrets_field_is_saved_with_a_remark(atlassian: ProviderSpec):
+    form = _form(atlassian, client_secret="A" * 32)
 
-    assert "The client secret looks like a client ID." in error
+    assert form.is_valid(), form.errors
+    assert form.remarks == ["The client secret looks like a client ID. If connecting fails, replace it."]
 
 
-def test_an_id_of_another_shape_is_doubted_and_can_be_saved_anyway(atlassian: ProviderSpec):
-    error = _error(_form(atlassian, client_id="new-style-id"), "is_sure")
-    sure = _form(atlassian, client_id="new-style-id", is_sure="on")
+def test_an_id_of_another_shape_is_saved_with_a_remark(atlassian: ProviderSpec):
+    form = _form(atlassian, client_id="new-style-id")
 
-    assert "A client ID of Atlassian has 32 letters and digits; this one looks different." in error
-    assert "tick this and save" in error
-    assert sure.is_valid(), sure.errors
+    assert form.is_valid(), form.errors
+    assert "usually has 32 letters and digits; this one looks different" in form.remarks[0]
 
 
 @pytest.mark.parametrize("scopes", [[], ["read:me"], ["offline_access", "read:me"]])

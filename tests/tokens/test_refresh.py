@@ -285,6 +285,34 @@ def test_a_replaced_secret_brings_the_configuration_back(
     assert Grant.objects.get(pk=grant.pk).gen == grant.gen + 1
 
 
+def test_an_unreadable_client_secret_is_the_admins_to_mend_and_touches_no_grant(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = connect(due=True)
+    ProviderConfig.objects.update(client_secret=b"\x01\x02k1garbage")
+
+    drain()
+
+    config.refresh_from_db()
+    assert config.problem_code == "secret_unreadable"
+    assert token_calls(sandbox) == []
+    assert Grant.objects.get(pk=grant.pk).fail_outcome == Outcome.CLIENT_BAD
+    assert Grant.objects.get(pk=grant.pk).status == GrantStatus.ACTIVE
+
+
+def test_a_refused_profile_does_not_stop_refreshing_and_is_not_mended_by_it(
+    connect: Connect, config: ProviderConfig
+) -> None:
+    grants = [connect(due=True, account=account) for account in ("jo", "sam")]
+    config.note_problem("profile_refused")
+
+    drain()
+
+    config.refresh_from_db()
+    assert config.problem_code == "profile_refused"
+    assert set(Grant.objects.values_list("gen", flat=True)) == {grants[0].gen + 1}
+
+
 def test_a_configuration_that_is_refused_is_asked_with_one_grant_a_tick(
     connect: Connect, config: ProviderConfig, sandbox: SandboxThread
 ) -> None:

@@ -10,6 +10,7 @@ from django.urls import reverse
 from portal.audit import SYSTEM
 from portal.encryption import unseal
 from providers import http, oauth
+from providers.remove import remove
 from providers.spec import Outcome
 from tests.tokens.connecting import Browser, only_grant, opened, query_of
 from tests.tokens.made_up import SCOPES, made_up_provider
@@ -176,3 +177,12 @@ def test_an_iss_that_the_file_does_not_name_cannot_be_judged_and_does_no_harm(
     Browser(sandbox).arrive(opened(config)[1])
 
     assert Grant.objects.count() == 1
+
+
+def test_deleting_the_provider_ends_its_grants_upstream_b12(grant: Grant, sandbox: SandboxThread) -> None:
+    config = grant.provider_config
+
+    remove(config, actor=SYSTEM)
+
+    assert [call["status"] for call in sandbox.ledger("/generic/revoke")] == [200]
+    assert not Grant.objects.exists()
