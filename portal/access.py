@@ -41,7 +41,9 @@ def is_allowed(application: Application, permission: Permission) -> bool:
     return permission in PERMISSIONS[Role(application.role)]
 
 
-def application_for(request: PortalRequest, slug: str, permission: Permission = Permission.VIEW) -> Application:
+def application_for(
+    request: PortalRequest, slug: str, permission: Permission = Permission.VIEW
+) -> Application:
     """Return the application if the signed-in member's role allows `permission` in it.
 
     Raises Http404 for a stranger, the same as for an application that isn't there, and PermissionDenied for a
@@ -49,6 +51,8 @@ def application_for(request: PortalRequest, slug: str, permission: Permission = 
     """
     application = get_object_or_404(Application.objects.visible_to(request.user), slug=slug)
     if not is_allowed(application, permission):
-        raise PermissionDenied(f"Your role in {application.name} ({Role(application.role).label}) does not let you {permission}.")
+        raise PermissionDenied(
+            f"Your role in {application.name} ({Role(application.role).label}) does not let you {permission}."
+        )
     request.application = application
     return application

@@ -55,6 +55,8 @@ def require_right_keys() -> None:
     except WrongKeyError as error:
         raise SystemExit(f"Refusing to start. {error}") from None
     except DatabaseError as error:
-        raise SystemExit(f"Refusing to start: the database does not answer ({type(error).__name__}).") from None
+        raise SystemExit(
+            f"Refusing to start: the database does not answer ({type(error).__name__})."
+        ) from None
     finally:
         connection.close()

@@ -11,5 +11,7 @@ def require_sound_start() -> None:
     """Stop this process if a system check finds an error (a wrong catalog file, say), or the keys do not fit (C7)."""
     errors = [message for message in run_checks() if message.is_serious() and not message.is_silenced()]
     if errors:
-        raise SystemExit("Refusing to start.\n" + "\n".join(f"- {error.msg} ({error.id})" for error in errors))
+        raise SystemExit(
+            "Refusing to start.\n" + "\n".join(f"- {error.msg} ({error.id})" for error in errors)
+        )
     require_right_keys()

@@ -159,7 +159,13 @@ class Up:
         assert self.watchdog is not None
         log = self.place.data / "logs" / f"{name}.log"
         child = Child(
-            name, command, log=log, watchdog=self.watchdog, env=self.env, cwd=ROOT, shows_output=name == "setup"
+            name,
+            command,
+            log=log,
+            watchdog=self.watchdog,
+            env=self.env,
+            cwd=ROOT,
+            shows_output=name == "setup",
         )
         self.children.append(child)
         child.start()

@@ -11,122 +11,343 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('auth', '0012_alter_user_first_name_max_length'),
+        ("auth", "0012_alter_user_first_name_max_length"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Application',
+            name="Application",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('name', models.CharField(max_length=80)),
-                ('slug', models.SlugField(help_text='Part of redirect URIs, so it never changes.', unique=True)),
-                ('logo', models.BinaryField(blank=True, help_text='PNG, at most 256 × 256.', null=True)),
-                ('return_origins', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=255), blank=True, default=list, help_text='Origins that end users may be sent back to, such as https://app.example.com.', size=None)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('archived_at', models.DateTimeField(blank=True, null=True)),
+                (
+                    "id",
+                    models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False),
+                ),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "slug",
+                    models.SlugField(help_text="Part of redirect URIs, so it never changes.", unique=True),
+                ),
+                ("logo", models.BinaryField(blank=True, help_text="PNG, at most 256 × 256.", null=True)),
+                (
+                    "return_origins",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=255),
+                        blank=True,
+                        default=list,
+                        help_text="Origins that end users may be sent back to, such as https://app.example.com.",
+                        size=None,
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("archived_at", models.DateTimeField(blank=True, null=True)),
             ],
             options={
-                'ordering': ['name'],
+                "ordering": ["name"],
             },
         ),
         migrations.CreateModel(
-            name='KeyCheck',
+            name="KeyCheck",
             fields=[
-                ('key_id', models.CharField(max_length=32, primary_key=True, serialize=False)),
-                ('word', portal.encryption.SealedField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
+                ("key_id", models.CharField(max_length=32, primary_key=True, serialize=False)),
+                ("word", portal.encryption.SealedField(blank=True, null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'key check',
+                "verbose_name": "key check",
             },
         ),
         migrations.CreateModel(
-            name='User',
+            name="User",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('password', models.CharField(max_length=128, verbose_name='password')),
-                ('last_login', models.DateTimeField(blank=True, null=True, verbose_name='last login')),
-                ('is_superuser', models.BooleanField(default=False, help_text='Designates that this user has all permissions without explicitly assigning them.', verbose_name='superuser status')),
-                ('email', models.EmailField(max_length=254, unique=True, verbose_name='e-mail address')),
-                ('name', models.CharField(blank=True, max_length=150)),
-                ('is_active', models.BooleanField(default=True, verbose_name='active')),
-                ('is_staff', models.BooleanField(default=False, help_text='May enter Django admin.', verbose_name='staff')),
-                ('date_joined', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('groups', models.ManyToManyField(blank=True, help_text='The groups this user belongs to. A user will get all permissions granted to each of their groups.', related_name='user_set', related_query_name='user', to='auth.group', verbose_name='groups')),
-                ('user_permissions', models.ManyToManyField(blank=True, help_text='Specific permissions for this user.', related_name='user_set', related_query_name='user', to='auth.permission', verbose_name='user permissions')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("password", models.CharField(max_length=128, verbose_name="password")),
+                ("last_login", models.DateTimeField(blank=True, null=True, verbose_name="last login")),
+                (
+                    "is_superuser",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Designates that this user has all permissions without explicitly assigning them.",
+                        verbose_name="superuser status",
+                    ),
+                ),
+                ("email", models.EmailField(max_length=254, unique=True, verbose_name="e-mail address")),
+                ("name", models.CharField(blank=True, max_length=150)),
+                ("is_active", models.BooleanField(default=True, verbose_name="active")),
+                (
+                    "is_staff",
+                    models.BooleanField(
+                        default=False, help_text="May enter Django admin.", verbose_name="staff"
+                    ),
+                ),
+                (
+                    "date_joined",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "groups",
+                    models.ManyToManyField(
+                        blank=True,
+                        help_text="The groups this user belongs to. A user will get all permissions granted to each of their groups.",
+                        related_name="user_set",
+                        related_query_name="user",
+                        to="auth.group",
+                        verbose_name="groups",
+                    ),
+                ),
+                (
+                    "user_permissions",
+                    models.ManyToManyField(
+                        blank=True,
+                        help_text="Specific permissions for this user.",
+                        related_name="user_set",
+                        related_query_name="user",
+                        to="auth.permission",
+                        verbose_name="user permissions",
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='AuditEvent',
+            name="AuditEvent",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('application_id', models.UUIDField(blank=True, null=True)),
-                ('application_name', models.CharField(blank=True, max_length=80)),
-                ('event', models.CharField(choices=[('application:created', 'Application created'), ('application:changed', 'Application changed'), ('application:archived', 'Application archived'), ('application:restored', 'Application restored'), ('application:deleted', 'Application deleted'), ('member:invited', 'Member invited'), ('member:invitation_withdrawn', 'Invitation withdrawn'), ('member:joined', 'Member joined'), ('member:role_changed', "Member's role changed"), ('member:removed', 'Member removed'), ('provider:added', 'Provider added'), ('provider:changed', 'Provider changed'), ('provider:secret_replaced', 'Client secret replaced'), ('provider:disabled', 'Provider disabled'), ('provider:enabled', 'Provider enabled'), ('provider:deleted', 'Provider deleted'), ('provider:failing', 'Provider failing'), ('provider:recovered', 'Provider recovered'), ('connect:link_created', 'Connect link created'), ('connect:started', 'Connecting started'), ('connect:failed', 'Connecting failed'), ('grant:connected', 'Connected'), ('grant:confirmed', 'Connection confirmed'), ('grant:rejected', 'Connection rejected'), ('grant:reconnected', 'Reconnected'), ('grant:sites_changed', 'Sites changed'), ('grant:refresh_requested', 'Refresh requested'), ('grant:needs_reconnect', 'Needs reconnect'), ('grant:recovered', 'Recovered'), ('grant:revoked', 'Revoked'), ('token:handed_out', 'Token handed out'), ('audit:exported', 'Exported')], max_length=40)),
-                ('actor_kind', models.CharField(choices=[('member', 'Member'), ('staff', 'Staff'), ('end_user', 'End user'), ('api_key', 'API key'), ('system', 'The portal itself')], max_length=10)),
-                ('actor_id', models.CharField(blank=True, max_length=200)),
-                ('actor_name', models.CharField(blank=True, max_length=254, verbose_name='who')),
-                ('ip_address', models.GenericIPAddressField(blank=True, null=True, verbose_name='from where')),
-                ('subject_kind', models.CharField(blank=True, max_length=20)),
-                ('subject_id', models.CharField(blank=True, max_length=64)),
-                ('subject_name', models.CharField(blank=True, max_length=254, verbose_name='what')),
-                ('detail', models.JSONField(blank=True, default=dict)),
-                ('request_id', models.CharField(blank=True, max_length=64)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("application_id", models.UUIDField(blank=True, null=True)),
+                ("application_name", models.CharField(blank=True, max_length=80)),
+                (
+                    "event",
+                    models.CharField(
+                        choices=[
+                            ("application:created", "Application created"),
+                            ("application:changed", "Application changed"),
+                            ("application:archived", "Application archived"),
+                            ("application:restored", "Application restored"),
+                            ("application:deleted", "Application deleted"),
+                            ("member:invited", "Member invited"),
+                            ("member:invitation_withdrawn", "Invitation withdrawn"),
+                            ("member:joined", "Member joined"),
+                            ("member:role_changed", "Member's role changed"),
+                            ("member:removed", "Member removed"),
+                            ("provider:added", "Provider added"),
+                            ("provider:changed", "Provider changed"),
+                            ("provider:secret_replaced", "Client secret replaced"),
+                            ("provider:disabled", "Provider disabled"),
+                            ("provider:enabled", "Provider enabled"),
+                            ("provider:deleted", "Provider deleted"),
+                            ("provider:failing", "Provider failing"),
+                            ("provider:recovered", "Provider recovered"),
+                            ("connect:link_created", "Connect link created"),
+                            ("connect:started", "Connecting started"),
+                            ("connect:failed", "Connecting failed"),
+                            ("grant:connected", "Connected"),
+                            ("grant:confirmed", "Connection confirmed"),
+                            ("grant:rejected", "Connection rejected"),
+                            ("grant:reconnected", "Reconnected"),
+                            ("grant:sites_changed", "Sites changed"),
+                            ("grant:refresh_requested", "Refresh requested"),
+                            ("grant:needs_reconnect", "Needs reconnect"),
+                            ("grant:recovered", "Recovered"),
+                            ("grant:revoked", "Revoked"),
+                            ("token:handed_out", "Token handed out"),
+                            ("audit:exported", "Exported"),
+                        ],
+                        max_length=40,
+                    ),
+                ),
+                (
+                    "actor_kind",
+                    models.CharField(
+                        choices=[
+                            ("member", "Member"),
+                            ("staff", "Staff"),
+                            ("end_user", "End user"),
+                            ("api_key", "API key"),
+                            ("system", "The portal itself"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("actor_id", models.CharField(blank=True, max_length=200)),
+                ("actor_name", models.CharField(blank=True, max_length=254, verbose_name="who")),
+                (
+                    "ip_address",
+                    models.GenericIPAddressField(blank=True, null=True, verbose_name="from where"),
+                ),
+                ("subject_kind", models.CharField(blank=True, max_length=20)),
+                ("subject_id", models.CharField(blank=True, max_length=64)),
+                ("subject_name", models.CharField(blank=True, max_length=254, verbose_name="what")),
+                ("detail", models.JSONField(blank=True, default=dict)),
+                ("request_id", models.CharField(blank=True, max_length=64)),
             ],
             options={
-                'verbose_name': 'audit event',
-                'ordering': ['-id'],
-                'indexes': [models.Index(fields=['application_id', '-id'], name='audit_by_application'), models.Index(fields=['subject_kind', 'subject_id', '-id'], name='audit_by_subject'), models.Index(fields=['at'], name='audit_by_time')],
+                "verbose_name": "audit event",
+                "ordering": ["-id"],
+                "indexes": [
+                    models.Index(fields=["application_id", "-id"], name="audit_by_application"),
+                    models.Index(fields=["subject_kind", "subject_id", "-id"], name="audit_by_subject"),
+                    models.Index(fields=["at"], name="audit_by_time"),
+                ],
             },
         ),
         migrations.CreateModel(
-            name='Invitation',
+            name="Invitation",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('email', models.EmailField(max_length=254)),
-                ('role', models.CharField(choices=[('owner', 'Owner'), ('admin', 'Admin'), ('support', 'Support'), ('auditor', 'Auditor')], max_length=10)),
-                ('token_digest', models.CharField(editable=False, max_length=64, unique=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('expires_at', models.DateTimeField()),
-                ('accepted_at', models.DateTimeField(blank=True, null=True)),
-                ('application', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.CASCADE, related_name='invitations', to='portal.application')),
-                ('invited_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False),
+                ),
+                ("email", models.EmailField(max_length=254)),
+                (
+                    "role",
+                    models.CharField(
+                        choices=[
+                            ("owner", "Owner"),
+                            ("admin", "Admin"),
+                            ("support", "Support"),
+                            ("auditor", "Auditor"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("token_digest", models.CharField(editable=False, max_length=64, unique=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                ("expires_at", models.DateTimeField()),
+                ("accepted_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "application",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="invitations",
+                        to="portal.application",
+                    ),
+                ),
+                (
+                    "invited_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Membership',
+            name="Membership",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('role', models.CharField(choices=[('owner', 'Owner'), ('admin', 'Admin'), ('support', 'Support'), ('auditor', 'Auditor')], max_length=10)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to='portal.application')),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='memberships', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "role",
+                    models.CharField(
+                        choices=[
+                            ("owner", "Owner"),
+                            ("admin", "Admin"),
+                            ("support", "Support"),
+                            ("auditor", "Auditor"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to="portal.application",
+                    ),
+                ),
+                (
+                    "user",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="memberships",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='user',
-            constraint=models.UniqueConstraint(django.db.models.functions.text.Lower('email'), name='user_email_once_whatever_case'),
+            model_name="user",
+            constraint=models.UniqueConstraint(
+                django.db.models.functions.text.Lower("email"), name="user_email_once_whatever_case"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='invitation',
-            constraint=models.UniqueConstraint(models.F('application'), django.db.models.functions.text.Lower('email'), condition=models.Q(('accepted_at', None)), name='one_open_invitation_an_address'),
+            model_name="invitation",
+            constraint=models.UniqueConstraint(
+                models.F("application"),
+                django.db.models.functions.text.Lower("email"),
+                condition=models.Q(("accepted_at", None)),
+                name="one_open_invitation_an_address",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='invitation',
-            constraint=models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'admin', 'support', 'auditor'])), name='invitation_role_known'),
+            model_name="invitation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("role__in", ["owner", "admin", "support", "auditor"])),
+                name="invitation_role_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.UniqueConstraint(fields=('application', 'user'), name='one_membership_a_person'),
+            model_name="membership",
+            constraint=models.UniqueConstraint(
+                fields=("application", "user"), name="one_membership_a_person"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.CheckConstraint(condition=models.Q(('role__in', ['owner', 'admin', 'support', 'auditor'])), name='membership_role_known'),
+            model_name="membership",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("role__in", ["owner", "admin", "support", "auditor"])),
+                name="membership_role_known",
+            ),
         ),
     ]

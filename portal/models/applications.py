@@ -45,7 +45,9 @@ class Application(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=80)
-    slug = models.SlugField(max_length=50, unique=True, help_text="Part of redirect URIs, so it never changes.")
+    slug = models.SlugField(
+        max_length=50, unique=True, help_text="Part of redirect URIs, so it never changes."
+    )
     # The start of the logo's SHA-256, so that its address changes with it; "" without a logo.
     logo_digest = models.CharField(max_length=16, blank=True, editable=False)
     return_origins = ArrayField(
@@ -92,7 +94,9 @@ class Application(models.Model):
 class ApplicationLogo(models.Model):
     """An application's logo, apart from it so that no other query carries it."""
 
-    application = models.OneToOneField(Application, primary_key=True, on_delete=models.CASCADE, related_name="logo")
+    application = models.OneToOneField(
+        Application, primary_key=True, on_delete=models.CASCADE, related_name="logo"
+    )
     png = models.BinaryField(editable=False, help_text="PNG, at most 256 × 256, made by us (portal/logo.py).")
 
     def __str__(self) -> str:
@@ -136,11 +140,15 @@ class Invitation(models.Model):
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    application = models.ForeignKey(Application, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations")
+    application = models.ForeignKey(
+        Application, null=True, blank=True, on_delete=models.CASCADE, related_name="invitations"
+    )
     email = models.EmailField()
     role = models.CharField(max_length=10, choices=Role.choices)
     token_digest = models.CharField(max_length=64, unique=True, editable=False)
-    invited_by = models.ForeignKey("portal.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    invited_by = models.ForeignKey(
+        "portal.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     expires_at = models.DateTimeField()
     accepted_at = models.DateTimeField(null=True, blank=True)

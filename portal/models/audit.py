@@ -108,4 +108,8 @@ class AuditEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.get_event_display()}: {self.subject_name}" if self.subject_name else self.get_event_display()
+        return (
+            f"{self.get_event_display()}: {self.subject_name}"
+            if self.subject_name
+            else self.get_event_display()
+        )

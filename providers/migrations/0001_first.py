@@ -10,37 +10,79 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('portal', '0001_first'),
+        ("portal", "0001_first"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ProviderConfig',
+            name="ProviderConfig",
             fields=[
-                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('provider_id', models.SlugField(verbose_name='provider')),
-                ('client_id', models.CharField(max_length=512, verbose_name='client ID')),
-                ('client_secret', portal.encryption.SealedField(blank=True, null=True)),
-                ('secret_set_at', models.DateTimeField(editable=False, null=True)),
-                ('scopes', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=200), default=list, size=None)),
-                ('is_enabled', models.BooleanField(default=True, verbose_name='enabled')),
-                ('problem_code', models.CharField(blank=True, max_length=64)),
-                ('problem_message', models.CharField(blank=True, max_length=300)),
-                ('problem_since', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(db_default=django.db.models.functions.datetime.Now(), editable=False)),
-                ('application', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='provider_configs', to='portal.application')),
-                ('created_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
-                ('secret_set_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                (
+                    "id",
+                    models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False),
+                ),
+                ("provider_id", models.SlugField(verbose_name="provider")),
+                ("client_id", models.CharField(max_length=512, verbose_name="client ID")),
+                ("client_secret", portal.encryption.SealedField(blank=True, null=True)),
+                ("secret_set_at", models.DateTimeField(editable=False, null=True)),
+                (
+                    "scopes",
+                    django.contrib.postgres.fields.ArrayField(
+                        base_field=models.CharField(max_length=200), default=list, size=None
+                    ),
+                ),
+                ("is_enabled", models.BooleanField(default=True, verbose_name="enabled")),
+                ("problem_code", models.CharField(blank=True, max_length=64)),
+                ("problem_message", models.CharField(blank=True, max_length=300)),
+                ("problem_since", models.DateTimeField(blank=True, null=True)),
+                (
+                    "created_at",
+                    models.DateTimeField(
+                        db_default=django.db.models.functions.datetime.Now(), editable=False
+                    ),
+                ),
+                (
+                    "application",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE,
+                        related_name="provider_configs",
+                        to="portal.application",
+                    ),
+                ),
+                (
+                    "created_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "secret_set_by",
+                    models.ForeignKey(
+                        blank=True,
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
-                'verbose_name': 'provider configuration',
-                'ordering': ['provider_id'],
-                'constraints': [models.UniqueConstraint(fields=('application', 'provider_id'), name='one_config_a_provider'), models.UniqueConstraint(fields=('id', 'application'), name='config_and_application')],
+                "verbose_name": "provider configuration",
+                "ordering": ["provider_id"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("application", "provider_id"), name="one_config_a_provider"
+                    ),
+                    models.UniqueConstraint(fields=("id", "application"), name="config_and_application"),
+                ],
             },
         ),
     ]
