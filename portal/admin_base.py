@@ -46,6 +46,8 @@ class PortalAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
 
     paginator = CappedPaginator
     show_full_result_count = False
+    # Counting behind each filter would read the whole table once for every choice.
+    show_facets = admin.ShowFacets.NEVER
     list_per_page = 50
     list_max_show_all = 0
     empty_value_display = "none"

@@ -34,7 +34,7 @@ def test_database_url() -> str:
     return f"postgres://{user}@{host}/{values['NAME']}{query}"
 
 
-test_database_url.__test__ = False  # type: ignore[attr-defined]
+test_database_url.__test__ = False
 
 
 class Processes:

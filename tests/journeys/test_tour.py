@@ -59,7 +59,7 @@ class Visitor(mechanicalsoup.StatefulBrowser):
         return self._keep(self.submit_selected())
 
     def _keep(self, response: object) -> str:
-        text = response.text  # type: ignore[attr-defined]
+        text = response.text
         # A form keeps what was typed, and its CSRF token; neither is a leak.
         self.pages.append(text)
         return str(self.page.get_text(" ", strip=True)) if self.page else text

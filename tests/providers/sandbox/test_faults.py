@@ -246,4 +246,4 @@ def test_a_fault_that_makes_no_sense_is_refused_with_a_sentence(
     sandbox: SandboxThread, kind: str, options: dict[str, object], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        sandbox.fault(kind, **options)  # type: ignore[arg-type]
+        sandbox.fault(kind, **options)
