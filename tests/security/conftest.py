@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.security.admin_world import superuser, world  # noqa: F401
+
 
 @pytest.fixture
 def loopback_allowed(settings: Any) -> None:
