@@ -135,7 +135,7 @@ def delete(application: Application, *, actor: Actor) -> None:
     It is archived first, so that nothing new comes in while tokens are taken back upstream.
     """
     archive(application, actor=actor)
-    counts = [f"{number} {what}" for what, number in contents(application).items()]
+    counts = contents(application)
     for take_back in before_delete:
         take_back(application, actor)
     with transaction.atomic():

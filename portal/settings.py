@@ -188,7 +188,7 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_UNIQUE_EMAIL = True
-# Accounts are made by invitation only, and the invitation proves the address.
+# Accounts are made by invitation only, and the mailed link proves the address (portal/invitations.py).
 ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_LOGOUT_ON_PASSWORD_CHANGE = False
@@ -221,6 +221,8 @@ SOCIALACCOUNT_PROVIDERS = {
 # --- E-mail ---------------------------------------------------------------------------------------------------
 
 vars().update(env.email_url("EMAIL_URL", default="consolemail://"))
+# A mail server that hangs must not hold a page for longer; the page then says that the mail was not sent.
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"portal@{urlsplit(PUBLIC_URL).hostname}")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
 

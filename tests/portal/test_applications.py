@@ -183,7 +183,7 @@ def test_the_typed_name_deletes_everything_but_the_audit_log(cast):
     assert not Application.objects.filter(slug="acme-tasks").exists()
     event = AuditEvent.objects.get(event=Event.APPLICATION_DELETED)
     assert event.application_id == cast.application.pk
-    assert event.detail["went_with_it"] == ["4 members", "1 providers", "1 connections"]
+    assert event.detail["went_with_it"] == {"members": 4, "providers": 1, "connections": 1}
 
 
 def test_tokens_are_taken_back_before_anything_is_deleted(cast, monkeypatch):

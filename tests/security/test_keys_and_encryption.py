@@ -1,46 +1,35 @@
-"""Statements C1 to C8, C10 and C12: secrets at rest, the key ring, its rotation and its absence."""
+"""Statements C1 to C5, C8, C10 and C12: secrets at rest, bound to their place. C6 and C7 have files of their own."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import os
-import subprocess
-import sys
-import threading
-import uuid
-from typing import TYPE_CHECKING, Any
 
 import pytest
-from allauth.mfa.models import Authenticator
-from django.core.management import call_command
-from django.db import connection
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from portal import encryption, rotate
 from portal.encryption import KeyRing, Place, UnreadableError, header_of, key_id_of, key_ring, seal, unseal
 from portal.keycheck import check_keys
-from portal.models import KeyCheck
-from portal.people import MFAAdapter
 from tests.factories import CANARY, PASSWORD, GrantFactory, ProviderConfigFactory
-from tests.processes import ROOT, test_database_url, wait_until
-from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens
-
-if TYPE_CHECKING:
-    from django.db import models
+from tests.security.sealed import (
+    OLD,
+    damage,
+    dump_database,
+    fill_every_sealed_column,
+    flipped,
+    new_key,
+    place_of,
+    swap,
+)
+from tokens.models import GrantTokens
 
 pytestmark = pytest.mark.django_db
 
 HERE = Place(table="t", column="c", row="1", tenant="acme")
-# The tests' own key id, from tests/servers.py.
-OLD = "k20260101"
-
-
-def new_key(key_id: str) -> str:
-    return f"{key_id}:{base64.b64encode(os.urandom(32)).decode()}"
 
 
 # --- C1: nothing in clear -----------------------------------------------------------------------------------------
@@ -207,8 +196,6 @@ def test_every_value_carries_format_and_key_id_c5(cast):
     ],
 )
 def test_a_key_ring_that_can_not_be_read_is_explained_without_the_key(items, said):
-    from django.core.exceptions import ImproperlyConfigured
-
     with pytest.raises(ImproperlyConfigured) as refusal:
         KeyRing.parse(items)
 
@@ -220,178 +207,6 @@ def test_a_key_ring_does_not_show_its_keys():
     ring = KeyRing.parse([f"k1:{base64.b64encode(b'CANARY' + b'0' * 26).decode()}"])
 
     assert repr(ring) == "KeyRing(['k1'])"
-
-
-# --- C6: rotation -------------------------------------------------------------------------------------------------
-
-
-def test_a_rotation_seals_everything_anew_c6(cast, settings):
-    filled = fill_every_sealed_column(cast)
-    totp = Authenticator.objects.create(
-        user=cast.owner, type=Authenticator.Type.TOTP, data={"secret": MFAAdapter().encrypt("totp secret")}
-    )
-    codes = Authenticator.objects.create(
-        user=cast.owner,
-        type=Authenticator.Type.RECOVERY_CODES,
-        data={"seed": MFAAdapter().encrypt("seed"), "used_mask": 5},
-    )
-    check_keys()
-    settings.ENCRYPTION_KEYS = [new_key("new"), *settings.ENCRYPTION_KEYS]
-
-    output = run_rotation()
-
-    assert f"These keys may be removed from ENCRYPTION_KEYS: {OLD}" in output
-    assert set(rotate.keys_in_use()) == {"new"}
-    assert list(KeyCheck.objects.values_list("pk", flat=True)) == ["new"]
-    settings.ENCRYPTION_KEYS = settings.ENCRYPTION_KEYS[:1]
-    check_keys()
-    for instance, column in filled:
-        again = type(instance)._default_manager.get(pk=instance.pk)
-        assert CANARY in (unseal(again, column) or "")
-    for authenticator, name, text in [(totp, "secret", "totp secret"), (codes, "seed", "seed")]:
-        authenticator.refresh_from_db()
-        assert MFAAdapter().decrypt(authenticator.data[name]) == text
-    assert codes.data["used_mask"] == 5
-
-
-def test_a_rotation_with_nothing_to_do_says_so_c6(cast):
-    check_keys()
-
-    assert f"Everything is sealed with the key '{OLD}' already." in run_rotation()
-    assert KeyCheck.objects.exists()
-
-
-def test_a_rotation_tells_how_far_it_is_c6(cast, settings):
-    config = ProviderConfigFactory()
-    GrantFactory.create_batch(5, provider_config=config)
-    settings.ENCRYPTION_KEYS = [new_key("new"), *settings.ENCRYPTION_KEYS]
-
-    lines = run_rotation("--batch", "2").splitlines()
-
-    assert lines[:4] == [
-        "1 rows done, 5 left (providers_providerconfig)",
-        "3 rows done, 3 left (tokens_granttokens)",
-        "5 rows done, 1 left (tokens_granttokens)",
-        "6 rows done, 0 left (tokens_granttokens)",
-    ]
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_rotation_survives_kill_9_and_reads_succeed_throughout_c6(settings):
-    config = ProviderConfigFactory()
-    grants = GrantFactory.create_batch(60, provider_config=config)
-    check_keys()
-    settings.ENCRYPTION_KEYS = [new_key("new"), *settings.ENCRYPTION_KEYS]
-    for kill_after in (3, 17):
-        process = start_rotation(settings)
-        for _ in range(kill_after):
-            assert process.stdout is not None
-            assert b"rows done" in process.stdout.readline()
-        process.kill()
-        process.communicate()
-        assert every_token_opens(grants)
-        assert set(rotate.keys_in_use()) == {"new", OLD}, "the kill must have come in the middle"
-
-    last = start_rotation(settings)
-    output, _ = last.communicate(timeout=60)
-
-    assert last.returncode == 0
-    assert f"may be removed from ENCRYPTION_KEYS: {OLD}".encode() in output
-    assert set(rotate.keys_in_use()) == {"new"}
-    settings.ENCRYPTION_KEYS = settings.ENCRYPTION_KEYS[:1]
-    check_keys()
-    assert every_token_opens(grants)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_refresh_during_a_rotation_wins_c6(settings):
-    tokens = GrantFactory().tokens
-    settings.ENCRYPTION_KEYS = [new_key("new"), *settings.ENCRYPTION_KEYS]
-    # What a process that still has the earlier settings is about to commit.
-    written = KeyRing.parse(settings.ENCRYPTION_KEYS[1:]).seal("just refreshed", place_of(tokens))
-    rotation = threading.Thread(target=in_thread, args=[rotate.rotate])
-    with connection.cursor() as cursor:
-        cursor.execute("BEGIN")
-        cursor.execute("UPDATE tokens_granttokens SET access_token = %s", [written])
-
-        rotation.start()
-        wait_until(lambda: is_somebody_waiting(cursor), what="the rotation to meet the refresh's lock")
-        cursor.execute("COMMIT")
-    rotation.join(timeout=30)
-
-    tokens.refresh_from_db()
-    assert unseal(tokens, "access_token") == "just refreshed"
-    assert key_id_of(bytes(tokens.access_token)) == "new", "the next pass has sealed it anew"
-
-
-def test_what_no_key_opens_is_told_and_left_and_no_key_is_given_up_c6_c8(cast, settings):
-    config = ProviderConfigFactory()
-    broken, whole = (GrantFactory(provider_config=config) for _ in range(2))
-    check_keys()
-    damage(broken.tokens, "access_token")
-    before = bytes(GrantTokens.objects.get(pk=broken.pk).access_token)
-    settings.ENCRYPTION_KEYS = [new_key("new"), *settings.ENCRYPTION_KEYS]
-    errors = io.StringIO()
-
-    with pytest.raises(SystemExit) as end:
-        call_command("rotate_keys", stdout=io.StringIO(), stderr=errors)
-
-    assert end.value.code == 1
-    assert f"No key opens access_token of tokens_granttokens {broken.pk}" in errors.getvalue()
-    assert bytes(GrantTokens.objects.get(pk=broken.pk).access_token) == before
-    assert key_id_of(bytes(GrantTokens.objects.get(pk=whole.pk).access_token)) == "new"
-    assert key_id_of(bytes(GrantTokens.objects.get(pk=broken.pk).refresh_token)) == "new"
-    assert KeyCheck.objects.filter(pk=OLD).exists()
-
-
-# --- C7: the wrong key --------------------------------------------------------------------------------------------
-
-STARTS = {
-    "web": ["-m", "granian", "--interface", "wsgi", "--port", "0", "portal.wsgi:application"],
-    "wsgi": ["-c", "import portal.wsgi"],
-    "worker": ["-m", "celery", "-A", "portal", "worker", "--concurrency", "1"],
-    "beat": ["-m", "celery", "-A", "portal", "beat", "--scheduler", "celery.beat:Scheduler"],
-}
-
-
-@pytest.mark.slow
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("what", STARTS)
-@pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        (new_key(OLD), f"The key '{OLD}' in ENCRYPTION_KEYS is not the one"),
-        (new_key("other"), f"with the key '{OLD}', which ENCRYPTION_KEYS does not hold"),
-    ],
-    ids=["changed", "missing"],
-)
-def test_a_process_with_the_wrong_key_refuses_to_start_and_changes_nothing_c7(cast, what, keys, said):
-    GrantFactory()
-    check_keys()
-    before = hashlib.sha256(dump_database()).hexdigest()
-
-    ended = subprocess.run(
-        [sys.executable, *STARTS[what]],
-        cwd=ROOT,
-        env=environment(keys),
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-
-    assert ended.returncode != 0
-    output = (ended.stdout + ended.stderr).decode()
-    assert "Refusing to start. " in output
-    assert said in output
-    assert keys.partition(":")[2] not in output
-    assert hashlib.sha256(dump_database()).hexdigest() == before
-
-
-def test_the_right_key_is_noted_once_c7(db):
-    check_keys()
-    check_keys()
-
-    assert list(KeyCheck.objects.values_list("pk", flat=True)) == [OLD]
 
 
 # --- C8: one unreadable row ---------------------------------------------------------------------------------------
@@ -462,117 +277,3 @@ def test_every_way_to_be_unreadable_looks_the_same_c12():
             ring.unseal(value, HERE)
         assert str(refusal.value) == "This value cannot be decrypted."
         assert refusal.value.__suppress_context__
-
-
-# --- Helpers ------------------------------------------------------------------------------------------------------
-
-
-def fill_every_sealed_column(cast: Any) -> list[tuple[models.Model, str]]:
-    """Put a marked secret into every sealed column of every model; a new model without a row here fails the test."""
-    config = ProviderConfigFactory(application=cast.application)
-    grant = GrantFactory(provider_config=config)
-    session = ConnectSession.objects.create(
-        application=cast.application,
-        provider_config=config,
-        confirmation="member",
-        end_user="user-1",
-        link_digest="0" * 64,
-        expires_at=timezone.now(),
-    )
-    request = AuthorizationRequest.objects.create(
-        id=uuid.uuid4(), session=session, state_digest="0" * 64, browser_digest="", expires_at=timezone.now()
-    )
-    rows: dict[type[models.Model], models.Model] = {
-        type(row): row for row in (config, grant.tokens, session, request)
-    }
-    filled = []
-    for model in rotate.sealed_models():
-        assert model in rows, f"{model.__name__} has a sealed column: make one of it here"
-        for column in rotate.sealed_columns(model):
-            seal(rows[model], column.attname, f"{CANARY}-{model.__name__}-{column.attname}")
-            filled.append((rows[model], column.attname))
-        rows[model].save()
-    return filled
-
-
-def dump_database() -> bytes:
-    """Return every row of every table as COPY writes it: text as it is, bytes in hex."""
-    parts = []
-    with connection.cursor() as cursor:
-        for table in sorted(connection.introspection.table_names()):
-            with cursor.copy(f'COPY (SELECT * FROM "{table}" ORDER BY 1) TO STDOUT') as copy:
-                parts += [table.encode(), *(bytes(block) for block in copy)]
-    return b"\n".join(parts)
-
-
-def run_rotation(*arguments: str) -> str:
-    out = io.StringIO()
-    call_command("rotate_keys", *arguments, stdout=out, stderr=out)
-    return out.getvalue()
-
-
-def start_rotation(settings: Any) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "manage.py", "rotate_keys", "--batch", "1"],
-        cwd=ROOT,
-        env=environment(",".join(settings.ENCRYPTION_KEYS)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def environment(keys: str) -> dict[str, str]:
-    """Return what a process of ours needs to run on the test's database with these keys."""
-    return {
-        **os.environ,
-        "DATABASE_URL": test_database_url(),
-        "ENCRYPTION_KEYS": keys,
-        # The tests' own http://testserver would be refused: plain http is for this machine alone.
-        "PUBLIC_URL": "http://127.0.0.1:8000",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
-def every_token_opens(grants: list[Any]) -> bool:
-    tokens = GrantTokens.objects.select_related("grant").filter(pk__in=[grant.pk for grant in grants])
-    opened = [unseal(row, column) for row in tokens for column in ("access_token", "refresh_token")]
-    return len(opened) == 2 * len(grants) and all(CANARY in (text or "") for text in opened)
-
-
-def place_of(tokens: GrantTokens) -> Place:
-    field = GrantTokens._meta.get_field("access_token")
-    assert isinstance(field, encryption.SealedField)
-    return field.place(tokens)
-
-
-def in_thread(work: Any) -> None:
-    try:
-        work()
-    finally:
-        connection.close()
-
-
-def is_somebody_waiting(cursor: Any) -> bool:
-    cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
-    return bool(cursor.fetchone()[0])
-
-
-def swap(first: models.Model, second: models.Model, column: str) -> None:
-    one, other = getattr(first, column), getattr(second, column)
-    type(first)._default_manager.filter(pk=first.pk).update(**{column: other})
-    type(second)._default_manager.filter(pk=second.pk).update(**{column: one})
-
-
-def damage(instance: models.Model, column: str, how: str = "flipped") -> None:
-    sealed = bytes(getattr(instance, column))
-    ways = {
-        "flipped": flipped(sealed, len(sealed) - 1),
-        "cut": sealed[:20],
-        "empty": b"",
-        "other key": header_of("gone") + sealed[len(header_of(OLD)) :],
-    }
-    type(instance)._default_manager.filter(pk=instance.pk).update(**{column: ways[how]})
-
-
-def flipped(sealed: bytes, place: int) -> bytes:
-    return sealed[:place] + bytes([sealed[place] ^ 1]) + sealed[place + 1 :]
