@@ -10,6 +10,7 @@ from django.contrib.auth.admin import GroupAdmin as DjangoGroupAdmin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import AdminUserCreationForm
 from django.contrib.auth.models import Group
+from django.db import models
 from django.utils.html import format_html
 
 from portal.admin_base import PortalAdmin, ReadOnlyInline
@@ -72,7 +73,9 @@ class UserAdmin(DjangoUserAdmin, PortalAdmin):  # type: ignore[type-arg]
             {"classes": ("wide",), "fields": ("email", "name", "usable_password", "password1", "password2")},
         ),
     )
-    filter_horizontal = ("groups",)
+    # Tick boxes: Django's widget with two lists describes its icons in a way that screen readers trip over.
+    filter_horizontal = ()
+    formfield_overrides: ClassVar = {models.ManyToManyField: {"widget": forms.CheckboxSelectMultiple}}
     _STAFF_FIELDS: ClassVar = ("is_staff", "is_superuser", "groups")
 
     @admin.display(description="password")
@@ -102,6 +105,8 @@ admin.site.unregister(Group)
 @admin.register(Group)
 class GroupAdmin(DjangoGroupAdmin):
     """What groups of staff may do; superusers alone change it."""
+
+    filter_horizontal = ()
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Leave it to superusers."""

@@ -47,10 +47,10 @@ def errors_of(page: Page) -> list[str]:
     return _errors[page]
 
 
-def look(page: Page, name: str, *, heaviest: int = HEAVIEST, known: tuple[str, ...] = ()) -> None:
+def look(page: Page, name: str, *, heaviest: int = HEAVIEST) -> None:
     """Save the page as it stands, wide, narrow and dark, and fail on whatever is wrong with it.
 
-    heaviest: in bytes, all files as sent. known: rules of axe that somebody else's widget breaks.
+    heaviest: in bytes, all files as sent.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
     problems: list[str] = []
@@ -64,7 +64,7 @@ def look(page: Page, name: str, *, heaviest: int = HEAVIEST, known: tuple[str, .
         page.screenshot(path=FOLDER / f"{name}-{kind}.png", full_page=True, animations="disabled")
         # Both widths and both schemes in two runs: a run takes longer than all the rest.
         if (kind, scheme) != ("wide", "light"):
-            problems += [f"{kind}: {problem}" for problem in _accessibility(page, known)]
+            problems += [f"{kind}: {problem}" for problem in _accessibility(page)]
         overflow = page.evaluate(OVERFLOW)
         if overflow > 0:
             problems.append(f"{kind}: {overflow} pixels wider than the window")
@@ -82,12 +82,11 @@ def weight_of(page: Page) -> int:
     return int(page.evaluate(WEIGHT))
 
 
-def _accessibility(page: Page, known: tuple[str, ...]) -> list[str]:
+def _accessibility(page: Page) -> list[str]:
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(_axe.axe_script)
     violations = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
     return [
         f"{violation['id']}: {violation['help']} at {[node['target'] for node in violation['nodes']][:5]}"
         for violation in violations
-        if violation["id"] not in known
     ]
