@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import Count, DateTimeField, Exists, F, Func, Max, OuterRef, Q, Sum, Value
 from django.db.models.functions import Now
@@ -22,20 +22,16 @@ from tokens.state import GrantState, describe
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Mapping
 
     from portal.models import Application
 
 DAY = dt.timedelta(hours=24)
 WEEK = dt.timedelta(days=7)
 LATEST = 8
-# Reasons why nobody can connect until an admin has done something; the others are a person's own affair.
-SET_UP_FAILURES = {
-    "redirect_uri_not_registered",
-    "scope_not_enabled",
-    "unreadable_secret",
-    "wrong_client_secret",
-    "profile_refused",
-}
+# Reasons why nobody can connect until an admin has done something; the others are a person's own affair. A refused
+# secret or profile is not among them: the configuration reports these itself, and knows when they are over.
+SET_UP_FAILURES = {"redirect_uri_not_registered", "scope_not_enabled", "unreadable_secret"}
 TONES = ("bad", "warn", "quiet", "good")
 
 
@@ -286,11 +282,12 @@ class _Connects:
         rows = [row for row in self.rows if row["provider_config_id"] == config.pk]
         done = max((row["latest"] for row in rows if row["status"] == SessionStatus.DONE), default=None)
         rows = [row for row in rows if done is None or row["latest"] > done]
+        failures = {row["failure"] for row in rows if not _is_about_an_old_secret(row, config)}
         link = (config.get_absolute_url(), "Open provider", "MANAGE_PROVIDERS")
         # What the configuration itself reports is not said twice.
         notes = [
             Note("bad", f"Nobody can connect {config.provider_name}.", _admin_words(failure), *link)
-            for failure in sorted({row["failure"] for row in rows} & SET_UP_FAILURES)
+            for failure in sorted(failures & SET_UP_FAILURES)
             if not config.problem_code
         ]
         lost = sum(
@@ -310,6 +307,11 @@ class _Connects:
                 )
             )
         return notes
+
+
+def _is_about_an_old_secret(row: Mapping[str, Any], config: ProviderConfig) -> bool:
+    replaced_at = config.secret_set_at
+    return row["failure"] == "unreadable_secret" and replaced_at is not None and row["latest"] < replaced_at
 
 
 def _admin_words(failure: str) -> str:

@@ -147,21 +147,45 @@ def test_a_problem_of_the_provider_is_said_to_those_who_can_mend_it_with_a_link(
     assert f'href="{link}"' not in text_of(cast, "support")
 
 
-def test_a_wrong_client_secret_is_named_as_the_reason_why_connecting_failed(cast):
+def test_what_an_admin_must_set_up_is_named_as_the_reason_why_nobody_can_connect(cast):
     config = configured(cast)
-    session_of(config, 1, failure="wrong_client_secret")
+    session_of(config, 1, failure="redirect_uri_not_registered")
     session_of(config, 2, failure="cancelled")
 
     text = text_of(cast)
 
     assert "Nobody can connect Atlassian." in text
-    assert "The provider refuses the client ID or secret" in text
+    assert "The redirect URI is not registered" in text
     assert "The person cancelled" in text
+
+
+@pytest.mark.parametrize("failure", ["wrong_client_secret", "profile_refused", "unreadable_secret"])
+def test_a_failure_that_new_credentials_have_mended_is_no_longer_a_reason(cast, failure):
+    config = configured(cast)
+    session_of(config, 1, failure=failure)
+    config.secret_set_at = database_now() + timedelta(seconds=1)
+    config.save()
+
+    text = text_of(cast)
+
+    assert "Nobody can connect" not in text
+    assert "Something is broken" not in text
+    assert "Connecting that failed" in text
+
+
+def test_a_secret_that_cannot_be_read_is_said_until_it_is_replaced(cast):
+    config = configured(cast)
+    session_of(config, 1, failure="unreadable_secret")
+
+    text = text_of(cast)
+
+    assert "Nobody can connect Atlassian." in text
+    assert "The stored client secret cannot be decrypted" in text
 
 
 def test_a_set_up_failure_is_forgotten_when_somebody_has_connected_since(cast):
     config = configured(cast)
-    session_of(config, 1, failure="wrong_client_secret")
+    session_of(config, 1, failure="scope_not_enabled")
     ConnectSession.objects.update(created_at=database_now() - timedelta(hours=1))
     session_of(config, 2, status=SessionStatus.DONE)
 
