@@ -23,6 +23,24 @@ if TYPE_CHECKING:
     from tests.processes import Processes
 
 
+# Tests that wait for real processes and browsers. They begin first, so that at the end no core waits for the other.
+LONG_WAITS = (
+    "faults/",
+    "journeys/",
+    "portal/test_up",
+    "portal/test_embedded",
+    "security/test_key",
+    "security/test_wrong",
+    "browser/",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put what takes longest in front, after the order was shuffled."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG_WAITS))
+
+
 @dataclass(frozen=True)
 class Cast:
     """The fixed cast: an application, a member of each role, and a stranger who owns another application."""

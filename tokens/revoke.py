@@ -16,6 +16,7 @@ from portal.models import Event
 from providers import http, oauth
 from providers.catalog_loader import UnknownProviderError, catalog
 from providers.oauth import Answer
+from tokens.erase import erase_all_of_provider
 from tokens.models import Grant, GrantStatus, GrantTokens
 
 if TYPE_CHECKING:
@@ -64,13 +65,16 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
 
 
 def revoke_all_of_provider(config: ProviderConfig, actor: Actor) -> None:
-    """End a configuration's grants at the provider before they are deleted with it.
+    """End a configuration's grants at the provider, where it has a way for that, then erase them.
 
-    Where the provider has no endpoint for that there is nothing to do: the deletion erases the tokens. A person is
-    waiting, so after UPSTREAM_BUDGET the rest is erased without asking the provider.
+    A person is waiting: after UPSTREAM_BUDGET the rest is erased without asking the provider.
     """
-    if config.provider_id not in catalog() or config.spec.revoke is None:
-        return
+    if config.provider_id in catalog() and config.spec.revoke is not None:
+        _end_all_upstream(config, actor)
+    erase_all_of_provider(config)
+
+
+def _end_all_upstream(config: ProviderConfig, actor: Actor) -> None:
     stop = time.monotonic() + UPSTREAM_BUDGET.total_seconds()
     for grant in config.grants.alive().iterator(chunk_size=100):
         if time.monotonic() > stop:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
@@ -52,6 +53,10 @@ class Command(BaseCommand):
             owner = User.objects.create_superuser(
                 settings.DEMO_EMAIL, settings.DEMO_PASSWORD, name="Demo Admin"
             )
+        # Proven, so that the demo's owner may try a passkey.
+        EmailAddress.objects.get_or_create(
+            user=owner, email=owner.email, defaults={"verified": True, "primary": True}
+        )
         return owner
 
     def _application(self, owner: User, name: str, slug: str) -> Application:

@@ -1,0 +1,88 @@
+"""Deleting a provider or an application erases all that hangs on it, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from django.apps import apps
+
+from portal import applications
+from portal.audit import SYSTEM
+from portal.models import AuditEvent
+from providers.remove import remove
+from tests.factories import GrantFactory, ProviderConfigFactory, database_now
+from tokens.models import (
+    AuthorizationRequest,
+    Confirmation,
+    ConnectSession,
+    Grant,
+    RefreshAttempt,
+    RefreshCount,
+    Trigger,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def full(grant: Grant) -> Grant:
+    """Give a grant one row of everything."""
+    config = grant.provider_config
+    RefreshAttempt.objects.create(grant=grant, provider_config=config, gen=0, epoch=1, trigger=Trigger.BEAT)
+    RefreshCount.objects.create(
+        provider_config=config, application=config.application, starts_at=database_now(), outcome="ok"
+    )
+    session = ConnectSession.objects.create(
+        application=config.application,
+        provider_config=config,
+        confirmation=Confirmation.MEMBER,
+        end_user=grant.end_user,
+        link_digest=str(grant.pk),
+        grant=grant,
+        reconnect_grant=grant,
+        expires_at=database_now(),
+    )
+    AuthorizationRequest.objects.create(
+        session=session,
+        state_digest=str(grant.pk),
+        browser_digest="browser",
+        client_id="client",
+        redirect_uri="https://portal.example/",
+        token_url="https://provider.example/",
+        expires_at=database_now(),
+    )
+    return grant
+
+
+def rows() -> dict[str, int]:
+    return {
+        model.__name__: model._default_manager.count() for model in apps.get_app_config("tokens").get_models()
+    }
+
+
+def test_a_deleted_provider_takes_everything_of_its_own_along_and_nothing_of_anothers() -> None:
+    full(GrantFactory())
+    others = rows()
+    doomed = full(GrantFactory())
+
+    count = remove(doomed.provider_config, actor=SYSTEM)
+
+    assert count == 1
+    assert rows() == others
+    assert set(others.values()) == {1}
+    assert AuditEvent.objects.filter(event="provider:deleted").count() == 1
+
+
+def test_a_deleted_application_takes_everything_of_its_own_along_and_nothing_of_anothers() -> None:
+    full(GrantFactory())
+    others = rows()
+    doomed = full(GrantFactory())
+
+    applications.delete(doomed.application, actor=SYSTEM)
+
+    assert rows() == others
+    assert AuditEvent.objects.get(event="application:deleted").detail["went_with_it"]["connections"] == 1
+
+
+def test_a_provider_without_grants_is_deleted_too() -> None:
+    config = ProviderConfigFactory()
+
+    assert remove(config, actor=SYSTEM) == 0
