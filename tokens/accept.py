@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 RECOVERED = "recovered a lost answer inside the leeway"
 OVERTAKEN = "another refresh was accepted first"
+REVOKED = "the connection was revoked meanwhile"
 
 # Everything about time is said as an interval before or after the database's clock. Rows are locked in one order for
 # everybody. The old refresh token stays where the answer brings none (RFC 6749 section 6).
@@ -44,7 +45,7 @@ accepted AS (
         idle_deadline = clock_timestamp() + a.idle,
         granted_scopes = coalesce(string_to_array(a.scopes, ' '), g.granted_scopes),
         claim_owner = NULL, claim_until = NULL, inflight_gen = NULL, inflight_since = NULL,
-        fail_count = 0, fail_outcome = '', cause = '', next_attempt_at = NULL
+        fail_count = 0, fail_outcome = '', cause = '', next_attempt_at = NULL, ended_at = NULL
     FROM answers a JOIN locked l ON l.id = a.id
     WHERE g.id = a.id AND l.gen = a.gen AND l.status IN ('active', 'needs_reconnect')
     RETURNING g.id, l.status
@@ -55,7 +56,7 @@ stored AS (
     FROM answers a JOIN accepted USING (id)
     WHERE t.grant_id = a.id
 )
-SELECT id, status FROM accepted
+SELECT l.id, l.status, accepted.id IS NOT NULL FROM locked l LEFT JOIN accepted USING (id)
 """
 
 
@@ -65,15 +66,16 @@ def accept(results: list[Result]) -> dict[uuid.UUID, Committed]:
         return {}
     with connection.cursor() as cursor:
         cursor.execute(_ACCEPT, _columns(results))
-        earlier: dict[uuid.UUID, str] = dict(cursor.fetchall())
+        found: dict[uuid.UUID, tuple[str, bool]] = {pk: (status, ok) for pk, status, ok in cursor.fetchall()}
     done = {}
     for result in results:
         grant_id = result.claim.grant_id
-        if grant_id not in earlier:
-            done[grant_id] = Committed(FENCED, OVERTAKEN)
+        earlier, is_accepted = found.get(grant_id, ("revoked", False))
+        if not is_accepted:
+            done[grant_id] = Committed(FENCED, REVOKED if earlier == "revoked" else OVERTAKEN)
             continue
         done[grant_id] = Committed(Outcome.OK, RECOVERED if result.claim.inflight_since else "", 200)
-        if earlier[grant_id] != "active":
+        if earlier != "active":
             grant = Grant.objects.get(pk=grant_id)
             record(Event.GRANT_RECOVERED, actor=SYSTEM, application=result.config.application, subject=grant)
     return done

@@ -10,8 +10,11 @@ import pytest
 from portal.models import Application, AuditEvent, Event
 from providers.models import ProviderConfig
 from tests.factories import CLIENT_SECRET, GrantFactory, ProviderConfigFactory
+from tokens.accept import OVERTAKEN, REVOKED
 from tokens.claim import claim_one
 from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, Trigger
+from tokens.results import FENCED, Committed
+from tokens.views.grant_actions import in_words
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +117,11 @@ def test_c8_refreshing_what_cannot_be_decrypted_is_a_sentence(cast, owner, confi
 
     assert "Not refreshed: its tokens cannot be decrypted." in text
     assert "Unreadable" in text
+
+
+def test_a_refresh_that_a_revocation_overtook_does_not_claim_that_a_token_is_in_place():
+    assert "revoked meanwhile" in in_words(Committed(FENCED, REVOKED))
+    assert "Another refresh was faster." in in_words(Committed(FENCED, OVERTAKEN))
 
 
 def test_confirming_makes_a_waiting_connection_active(cast, owner, config):

@@ -21,7 +21,7 @@ from tokens.engine import drain
 from tokens.errors import NeedsReconnectError, ProviderDisabledError, RefreshInProgressError
 from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, RefreshCount, Trigger
 from tokens.refresh import ensure_fresh, refresh_now
-from tokens.results import FENCED, Result
+from tokens.results import FENCED, Committed, Result
 from tokens.revoke import revoke
 
 if TYPE_CHECKING:
@@ -487,7 +487,7 @@ def test_a_grant_revoked_while_a_call_is_under_way_stays_revoked(
 
     committed = commit([Result(claim, config, TokenSet("a", "r", timedelta(hours=1), None))])
 
-    assert committed[grant.pk].outcome == FENCED
+    assert committed[grant.pk] == Committed(FENCED, "the connection was revoked meanwhile")
     assert Grant.objects.get(pk=grant.pk).status == GrantStatus.REVOKED
     assert not GrantTokens.objects.filter(grant=grant).exists()
 

@@ -13,6 +13,7 @@ from portal.audit import member_of, record
 from portal.models import Event
 from providers.catalog_loader import UnknownProviderError, catalog
 from providers.spec import Outcome
+from tokens.accept import REVOKED
 from tokens.confirm import confirm, reject
 from tokens.errors import TokenError
 from tokens.models import GrantStatus, Trigger
@@ -43,7 +44,8 @@ def grant_refresh(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRespo
     except UnknownProviderError:
         messages.error(request, "This provider is no longer in the catalog, so it cannot be refreshed.")
     else:
-        tell = messages.success if committed.outcome in (Outcome.OK, FENCED) else messages.warning
+        is_fresh = committed.outcome in (Outcome.OK, FENCED) and committed.cause != REVOKED
+        tell = messages.success if is_fresh else messages.warning
         tell(request, in_words(committed))
     return redirect(grant)
 
@@ -52,6 +54,8 @@ def in_words(committed: Committed) -> str:
     """Say what a refresh came to, and what to do."""
     if committed.outcome == Outcome.OK:
         return "Refreshed. The new access token is in place."
+    if committed.outcome == FENCED and committed.cause == REVOKED:
+        return "Not refreshed: the connection was revoked meanwhile, and its new tokens were dropped."
     if committed.outcome == FENCED:
         return "Another refresh was faster. The new access token is in place."
     cause = committed.cause or committed.outcome.replace("_", " ")
