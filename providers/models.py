@@ -25,10 +25,15 @@ if TYPE_CHECKING:
 PROBLEMS = {
     "client_refused": "{name} refuses the client ID or secret. Copy both again from its console and replace the secret here.",
     "secret_unreadable": "The stored client secret cannot be decrypted. Replace it here.",
+    "unreachable": "{name} does not answer. Nothing is lost: it is tried with one connection at a time until it does.",
+    "many_refused": (
+        "{name} refused many connections at once, so no more of them are ended just now. "
+        "Check in its console that the app and its secret are still there."
+    ),
     "profile_refused": "{name} does not show us who connected. Switch the profile scope on in its console.",
 }
 # While one of these lasts, refreshing is tried with one grant at a time.
-STOPPING_PROBLEMS = ("client_refused", "secret_unreadable")
+STOPPING_PROBLEMS = ("client_refused", "secret_unreadable", "unreachable", "many_refused")
 
 
 class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):
@@ -65,6 +70,10 @@ class ProviderConfig(models.Model):
     problem_code = models.CharField(max_length=64, blank=True)
     problem_message = models.CharField(max_length=300, blank=True)
     problem_since = models.DateTimeField(null=True, blank=True)
+    # Refreshes that got no usable answer since the last one that did.
+    misses_in_a_row = models.PositiveIntegerField(default=0, editable=False)
+    # The provider asked us to wait (Retry-After).
+    paused_until = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
 

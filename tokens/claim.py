@@ -81,7 +81,8 @@ _DUE = """
         SELECT c.id, c.problem_code, count(*) OVER () AS sharers
         FROM providers_providerconfig c
         JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
-        WHERE c.is_enabled AND (c.problem_code <> ALL(%(stopping)s) OR %(probes)s > 0) AND EXISTS (
+        WHERE c.is_enabled AND (c.paused_until IS NULL OR c.paused_until <= clock_timestamp())
+            AND (c.problem_code <> ALL(%(stopping)s) OR %(probes)s > 0) AND EXISTS (
             SELECT FROM tokens_grant
             WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
                 AND (claim_until IS NULL OR claim_until <= clock_timestamp())

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from django.db import connection, transaction
 
-from providers.models import STOPPING_PROBLEMS
 from providers.oauth import Failure, TokenSet
-from providers.spec import Outcome
 from tokens.accept import accept
+from tokens.breaker import note_health
 from tokens.clock import database_now
 from tokens.verdict import apply_failure, apply_unreadable
 
@@ -49,7 +48,7 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
                 done[result.claim.grant_id] = apply_unreadable(result, database_now())
         _close_attempts(ordered, done)
         _count(ordered, done)
-        _note_config_health(ordered, done)
+        note_health(ordered, done)
     return done
 
 
@@ -94,17 +93,3 @@ def _count(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
                 """,
                 [config_id, application_id, outcome, number],
             )
-
-
-def _note_config_health(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
-    """Tell the admin once when a provider starts to refuse our credentials, and once when it stops (B9)."""
-    for config_id in sorted({result.config.pk for result in results}):
-        mine = [result for result in results if result.config.pk == config_id]
-        outcomes = {done[result.claim.grant_id].outcome for result in mine}
-        if Outcome.OK in outcomes:
-            if any(result.claim.config_problem in STOPPING_PROBLEMS for result in mine):
-                mine[0].config.note_recovery()
-        elif Outcome.CLIENT_BAD in outcomes:
-            # Nothing was sent where our own copy of the secret could not be read.
-            was_sent = any(result.sent is not None for result in mine)
-            mine[0].config.note_problem("client_refused" if was_sent else "secret_unreadable")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from portal.encryption import UnreadableError, unseal
 from providers import http, oauth
+from providers.models import STOPPING_PROBLEMS
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
 from tokens.clock import database_now
@@ -84,7 +85,7 @@ def exchange(session: ConnectSession, request: AuthorizationRequest, callback: C
     tokens = oauth.read_token_answer(spec, http.send_blocking(outgoing), grant_type="authorization_code")
     if not isinstance(tokens, TokenSet):
         raise _exchange_failed(config, tokens)
-    if config.problem_code == "client_refused":
+    if config.problem_code in STOPPING_PROBLEMS:
         config.note_recovery()
     try:
         account, sites = discover(spec, tokens, scopes=tokens.scopes or tuple(request.scopes))

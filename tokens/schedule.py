@@ -18,6 +18,7 @@ AMBIGUOUS_PAUSES = [timedelta(seconds=seconds) for seconds in (2, 10, 30, 90, 18
 UNREACHABLE_PAUSES = [timedelta(seconds=seconds) for seconds in (5, 15, 60, 300)]
 LATE_PAUSES = [timedelta(seconds=seconds) for seconds in (30, 120, 600, 1800)]
 CLIENT_BAD_PAUSE = timedelta(seconds=60)
+GUARD_PAUSE = timedelta(minutes=10)
 THROTTLED_PAUSE = timedelta(seconds=30)
 # Stay clear of the leeway's end: our clock and the provider's need not agree to the second.
 LEEWAY_MARGIN = timedelta(seconds=30)

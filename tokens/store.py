@@ -99,7 +99,8 @@ def _begin_life(grant: Grant, exchanged: Exchanged, now: dt.datetime) -> None:
     # Whatever is in flight for the earlier tokens is fenced off by the generation.
     grant.gen += 1
     grant.claim_owner = grant.claim_until = grant.inflight_gen = grant.inflight_since = None
-    grant.fail_count, grant.fail_outcome, grant.cause, grant.next_attempt_at = 0, "", "", None
+    grant.fail_count, grant.fail_outcome, grant.cause = 0, "", ""
+    grant.next_attempt_at = grant.ended_at = None
     plan_refresh(grant)
 
 

@@ -9,6 +9,7 @@ from portal.audit import SYSTEM, record
 from portal.models import Event
 from providers.spec import Outcome
 from tokens import schedule
+from tokens.breaker import may_end
 from tokens.models import Grant, GrantStatus
 from tokens.results import FENCED, UNREADABLE, Committed
 
@@ -71,8 +72,12 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
     grant.fail_count += 1
     grant.fail_outcome = Outcome.GRANT_DEAD
     grant.cause = cause[:200]
-    if not is_confirmed and grant.status == GrantStatus.ACTIVE:
-        pause = result.config.spec.read_timeout + timedelta(seconds=1)
+    is_guarded = is_confirmed and not may_end(grant, result.config, now)
+    if is_guarded:
+        result.config.note_problem("many_refused")
+        grant.cause = "many connections were refused at once; it is tried again before it ends"
+    if grant.status == GrantStatus.ACTIVE and (is_guarded or not is_confirmed):
+        pause = schedule.GUARD_PAUSE if is_guarded else result.config.spec.read_timeout + timedelta(seconds=1)
         grant.inflight_since = claim.inflight_since
         grant.inflight_gen = grant.gen if claim.inflight_since else None
         grant.refresh_due_at = grant.next_attempt_at = now + pause
@@ -82,6 +87,7 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
         grant.inflight_gen = grant.inflight_since = None
         grant.refresh_due_at = grant.next_attempt_at = None
         if was_active:
+            grant.ended_at = now
             record(
                 Event.GRANT_NEEDS_RECONNECT,
                 actor=SYSTEM,
@@ -110,6 +116,7 @@ def _save_failure(grant: Grant) -> None:
     grant.save(
         update_fields=[
             "status",
+            "ended_at",
             "claim_owner",
             "claim_until",
             "inflight_gen",

@@ -72,6 +72,8 @@ class Grant(models.Model):
     # A call with this generation's refresh token may be under way, or its answer was lost.
     inflight_gen = models.PositiveIntegerField(null=True, blank=True, editable=False)
     inflight_since = models.DateTimeField(null=True, blank=True)
+    # When it came to need reconnecting.
+    ended_at = models.DateTimeField(null=True, blank=True)
     fail_count = models.PositiveIntegerField(default=0)
     fail_outcome = models.CharField(max_length=16, blank=True)
     cause = models.CharField(
@@ -129,6 +131,10 @@ class Grant(models.Model):
                 fields=["provider_config", "refresh_due_at"],
                 condition=models.Q(status="active", refresh_due_at__isnull=False),
                 name="grant_due",
+            ),
+            # What the guard against many endings at once counts.
+            models.Index(
+                fields=["ended_at"], condition=models.Q(status="needs_reconnect"), name="grant_lately_ended"
             ),
             models.Index(fields=["application", "-connected_at", "-id"], name="grant_list"),
             models.Index(
