@@ -97,7 +97,9 @@ def _static_files() -> Iterator[None]:
     """Collect the static files, hashed as in production; each worker of pytest-xdist has a folder of its own."""
     folder = django_settings.DATA_DIR / f"static-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
     # Autorefresh looks a file up when it is asked for, instead of scanning the folder for every client of every test.
-    with override_settings(STATIC_ROOT=folder, WHITENOISE_AUTOREFRESH=True):
+    # Passwords are hashed slowly on purpose; that the slow way is set is not what most tests are about.
+    quick = ["django.contrib.auth.hashers.MD5PasswordHasher", *django_settings.PASSWORD_HASHERS]
+    with override_settings(STATIC_ROOT=folder, WHITENOISE_AUTOREFRESH=True, PASSWORD_HASHERS=quick):
         call_command("collectstatic", interactive=False, verbosity=0)
         yield
 

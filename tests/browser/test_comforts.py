@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.urls import reverse
+from playwright.sync_api import expect
 
 from tests.browser.looks import errors_of, look
 from tests.factories import GrantFactory, ProviderConfigFactory
@@ -26,7 +27,7 @@ def test_a_copy_button_copies_and_says_so(new_page: Callable[..., Page], sign_in
 
     button.click()
 
-    assert button.inner_text() == "Copied"
+    expect(button).to_have_text("Copied")
     assert page.evaluate("navigator.clipboard.readText()").endswith("/acme-tasks/atlassian")
 
 
