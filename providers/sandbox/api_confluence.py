@@ -34,10 +34,16 @@ async def current_user(request: web.Request, bearer: Bearer, site: Site) -> web.
 @product("confluence", "read:confluence-space.summary")
 async def spaces_v1(request: web.Request, bearer: Bearer, site: Site) -> web.StreamResponse:
     """GET space."""
-    spaces = [
-        {"id": number, "key": key, "name": name, "type": "global"} for key, (number, name) in SPACES.items()
-    ]
-    return json_reply(_page_v1(request, spaces))
+    return json_reply(_page_v1(request, [_space_v1(key) for key in SPACES]))
+
+
+@product("confluence", "read:confluence-space.summary")
+async def space_v1(request: web.Request, bearer: Bearer, site: Site) -> web.StreamResponse:
+    """GET space/{key}."""
+    key = request.match_info["key"]
+    if key in SPACES:
+        return json_reply(_space_v1(key))
+    return json_reply({"statusCode": 404, "message": f"No space with key : {key}"}, status=404)
 
 
 @product("confluence", "read:confluence-content.all", "read:confluence-content.summary")
@@ -66,7 +72,7 @@ async def create_content_v1(request: web.Request, bearer: Bearer, site: Site) ->
     """POST content: a page or blog post with a title, in a space."""
     try:
         order = json.loads(await request.read())
-    except ValueError:
+    except (ValueError, RecursionError):
         order = None
     space = order.get("space") if isinstance(order, dict) else None
     key = space.get("key") if isinstance(space, dict) else None
@@ -93,27 +99,37 @@ async def create_content_v1(request: web.Request, bearer: Bearer, site: Site) ->
 @product("confluence", "read:space:confluence")
 async def spaces_v2(request: web.Request, bearer: Bearer, site: Site) -> web.StreamResponse:
     """GET v2 spaces: only a granular scope opens it."""
-    spaces = [
-        {"id": str(number), "key": key, "name": name, "type": "global", "status": "current"}
-        for key, (number, name) in SPACES.items()
-    ]
-    return json_reply(_page_v2(request, spaces))
+    return json_reply(_page_v2(request, [_space_v2(key) for key in SPACES]))
+
+
+@product("confluence", "read:space:confluence")
+async def space_v2(request: web.Request, bearer: Bearer, site: Site) -> web.StreamResponse:
+    """GET v2 spaces/{id}."""
+    for key, (number, _) in SPACES.items():
+        if str(number) == request.match_info["id"]:
+            return json_reply(_space_v2(key))
+    return _not_found_v2()
 
 
 @product("confluence", "read:page:confluence")
 async def pages_v2(request: web.Request, bearer: Bearer, site: Site) -> web.StreamResponse:
     """GET v2 pages: only a granular scope opens it."""
     pages = [
-        {
-            "id": content["id"],
-            "title": content["title"],
-            "spaceId": str(SPACES[str(content["space"])][0]),
-            "status": "current",
-        }
-        for content in contents_of(request.app[STATE], site)
-        if content["type"] == "page"
+        _content_v2(content) for content in contents_of(request.app[STATE], site) if content["type"] == "page"
     ]
     return json_reply(_page_v2(request, pages))
+
+
+@product("confluence", "read:page:confluence")
+async def page_v2(request: web.Request, bearer: Bearer, site: Site) -> web.StreamResponse:
+    """GET v2 pages/{id}; its text comes with ?body-format=storage."""
+    for content in contents_of(request.app[STATE], site):
+        if content["id"] == request.match_info["id"] and content["type"] == "page":
+            body = {}
+            if request.query.get("body-format") == "storage":
+                body = {"storage": {"value": content["body"], "representation": "storage"}}
+            return json_reply(_content_v2(content) | {"body": body})
+    return _not_found_v2()
 
 
 @product("confluence")
@@ -145,12 +161,18 @@ def routes() -> list[web.RouteDef]:
     found = [
         web.get(f"{base}/wiki/rest/api/user/current", current_user),
         web.get(f"{base}/wiki/rest/api/space", spaces_v1),
+        web.get(f"{base}/wiki/rest/api/space/{{key}}", space_v1),
         web.get(f"{base}/wiki/rest/api/content", contents_v1),
         web.post(f"{base}/wiki/rest/api/content", create_content_v1),
         web.get(f"{base}/wiki/rest/api/content/{{id}}", content_v1),
     ]
     for prefix in (f"{base}/wiki/api/v2", f"{base}/api/v2"):
-        found += [web.get(f"{prefix}/spaces", spaces_v2), web.get(f"{prefix}/pages", pages_v2)]
+        found += [
+            web.get(f"{prefix}/spaces", spaces_v2),
+            web.get(f"{prefix}/spaces/{{id}}", space_v2),
+            web.get(f"{prefix}/pages", pages_v2),
+            web.get(f"{prefix}/pages/{{id}}", page_v2),
+        ]
     return [*found, web.route("*", f"{base}/{{rest:.*}}", not_for_oauth)]
 
 
@@ -159,6 +181,20 @@ def _storage_text(order: dict[str, Any]) -> str:
     storage = body.get("storage") if isinstance(body, dict) else None
     value = storage.get("value") if isinstance(storage, dict) else None
     return value if isinstance(value, str) else ""
+
+
+def _space_v1(key: str) -> dict[str, Any]:
+    number, name = SPACES[key]
+    return {"id": number, "key": key, "name": name, "type": "global", "status": "current"}
+
+
+def _space_v2(key: str) -> dict[str, Any]:
+    return _space_v1(key) | {"id": str(SPACES[key][0])}
+
+
+def _content_v2(content: dict[str, object]) -> dict[str, Any]:
+    space_id = str(SPACES[str(content["space"])][0])
+    return {"id": content["id"], "title": content["title"], "spaceId": space_id, "status": "current"}
 
 
 def _content_v1(site: Site, content: dict[str, object], *, with_body: bool = False) -> dict[str, Any]:
@@ -201,3 +237,8 @@ def _page_v2(request: web.Request, items: list[dict[str, Any]]) -> dict[str, Any
 
 def _not_found_v1() -> web.Response:
     return json_reply({"statusCode": 404, "message": "No content found with id"}, status=404)
+
+
+def _not_found_v2() -> web.Response:
+    error = {"status": 404, "code": "NOT_FOUND", "title": "Not Found", "detail": None}
+    return json_reply({"errors": [error]}, status=404)

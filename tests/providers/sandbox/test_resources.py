@@ -25,8 +25,10 @@ def resources(sandbox: SandboxThread, token: str) -> list[dict[str, Any]]:
     return found
 
 
-def jira(sandbox: SandboxThread, path: str, token: str, *, site: str = "acme", **options: Any) -> Answer:
-    url = f"{sandbox.url}/ex/jira/{cloud_id(sandbox, site)}/rest/api/3/{path}"
+def jira(
+    sandbox: SandboxThread, path: str, token: str, *, site: str = "acme", version: int = 3, **options: Any
+) -> Answer:
+    url = f"{sandbox.url}/ex/jira/{cloud_id(sandbox, site)}/rest/api/{version}/{path}"
     return call(url, bearer=token, **options)
 
 
@@ -150,8 +152,13 @@ def test_projects_come_in_pages(sandbox: SandboxThread, token: str) -> None:
 
 
 def test_a_search_is_chained_by_the_next_page_token(sandbox: SandboxThread, token: str) -> None:
-    first = jira(sandbox, "search/jql?jql=project%20%3D%20WEB&maxResults=4", token).json
-    order = {"jql": "project = WEB", "maxResults": 4, "nextPageToken": first["nextPageToken"]}
+    first = jira(sandbox, "search/jql?jql=project%20%3D%20WEB&fields=summary&maxResults=4", token).json
+    order = {
+        "jql": "project = WEB",
+        "fields": ["summary"],
+        "maxResults": 4,
+        "nextPageToken": first["nextPageToken"],
+    }
     second = jira(sandbox, "search/jql", token, order=order).json
 
     keys = [issue["key"] for issue in first["issues"] + second["issues"]]
@@ -162,6 +169,24 @@ def test_a_search_is_chained_by_the_next_page_token(sandbox: SandboxThread, toke
 def test_a_search_needs_a_restriction_and_a_true_page_token(sandbox: SandboxThread, token: str) -> None:
     assert jira(sandbox, "search/jql", token).status == 400
     assert jira(sandbox, "search/jql?jql=project=WEB&nextPageToken=x", token).status == 400
+
+
+def test_a_search_gives_ids_alone_unless_fields_are_asked_for(sandbox: SandboxThread, token: str) -> None:
+    bare = jira(sandbox, "search/jql?jql=project=WEB", token).json
+    some = jira(sandbox, "search/jql?jql=project=WEB&fields=summary,status&fields=created", token).json
+    whole = jira(sandbox, "search/jql", token, order={"jql": "project = WEB", "fields": ["*all"]}).json
+
+    assert bare["issues"][0] == {"id": "10000"}
+    assert set(some["issues"][0]["fields"]) == {"summary", "status", "created"}
+    assert whole["issues"][0]["fields"]["reporter"]["displayName"] == "Jo Doe"
+
+
+@pytest.mark.parametrize("jql", ["order by created", "nonsense (((", "project = NOPE"])
+def test_jql_that_jira_would_refuse_is_refused(sandbox: SandboxThread, token: str, jql: str) -> None:
+    answer = jira(sandbox, "search/jql", token, order={"jql": jql})
+
+    assert answer.status == 400
+    assert answer.json["errorMessages"]
 
 
 def test_the_old_search_is_gone(sandbox: SandboxThread, token: str) -> None:
@@ -185,6 +210,35 @@ def test_an_issue_with_missing_fields_is_refused_field_by_field(sandbox: Sandbox
 
     assert answer.status == 400
     assert set(answer.json["errors"]) == {"project", "summary", "issuetype"}
+
+
+def test_a_description_is_text_in_version_2_and_a_document_in_version_3(
+    sandbox: SandboxThread, token: str
+) -> None:
+    fields = {"project": {"id": "10000"}, "summary": "Tell", "issuetype": {"id": "10004"}}
+    order = {"fields": fields | {"description": "How it came"}}
+
+    refused = jira(sandbox, "issue", token, order=order)
+    created = jira(sandbox, "issue", token, order=order, version=2)
+    in_3 = jira(sandbox, f"issue/{created.json['key']}", token).json["fields"]
+    in_2 = jira(sandbox, f"issue/{created.json['key']}?fields=description", token, version=2).json["fields"]
+
+    assert "Atlassian Document" in refused.json["errors"]["description"]
+    assert (in_3["description"]["type"], in_3["issuetype"]["name"]) == ("doc", "Bug")
+    assert in_2 == {"description": "How it came"}
+
+
+def test_what_client_libraries_ask_for_at_first_is_there(sandbox: SandboxThread, token: str) -> None:
+    for version in (2, 3):
+        info = jira(sandbox, "serverInfo", token, version=version).json
+        assert info["versionNumbers"] == [1001, 0, 0]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+0000", info["serverTime"])
+        projects = jira(sandbox, "project", token, version=version).json
+        assert jira(sandbox, f"project/{projects[0]['key']}", token, version=version).json == projects[0]
+        assert "summary" in [field["id"] for field in jira(sandbox, "field", token, version=version).json]
+        assert "Task" in [kind["name"] for kind in jira(sandbox, "issuetype", token, version=version).json]
+
+    assert jira(sandbox, "project/NOPE", token).status == 404
 
 
 def test_creating_needs_the_write_scope(sandbox: SandboxThread) -> None:
@@ -215,6 +269,8 @@ def test_confluence_lists_creates_and_reads(sandbox: SandboxThread, token: str) 
     twice = confluence(sandbox, "wiki/rest/api/content", token, order=order)
 
     assert [space["key"] for space in spaces["results"]] == ["TEAM", "DOCS"]
+    assert confluence(sandbox, "wiki/rest/api/space/DOCS", token).json == spaces["results"][1]
+    assert confluence(sandbox, "wiki/rest/api/space/NOPE", token).status == 404
     assert created.status == 200
     assert read.json["body"]["storage"]["value"] == "<p>Steps</p>"
     assert "Runbook" in [content["title"] for content in listed["results"]]
@@ -234,6 +290,13 @@ def test_confluence_version_2_takes_granular_scopes_only(sandbox: SandboxThread,
     assert refused.json == NO_SCOPE
     assert [spaces["results"][0]["key"], more["results"][0]["key"]] == ["TEAM", "DOCS"]
     assert len(pages["results"]) == 3
+    one = confluence(
+        sandbox, f"wiki/api/v2/pages/{pages['results'][0]['id']}?body-format=storage", token
+    ).json
+    assert one["body"]["storage"]["value"] == "<p>Welcome</p>"
+    assert confluence(sandbox, f"wiki/api/v2/spaces/{one['spaceId']}", token).json["key"] == "TEAM"
+    assert confluence(sandbox, "wiki/api/v2/pages/1", token).status == 404
+    assert confluence(sandbox, "wiki/api/v2/spaces/1", token).status == 404
 
 
 def test_ordinary_answers_carry_the_rate_limit_headers(sandbox: SandboxThread, token: str) -> None:
