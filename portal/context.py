@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from portal.access import PERMISSIONS
+from portal.instance import is_foreign
 from portal.models import Role
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def surroundings(request: HttpRequest) -> dict[str, Any]:
     role = getattr(application, "role", None)
     return {
         "SANDBOX_URL": settings.SANDBOX_URL,
+        "is_foreign_database": is_foreign(),
         "DEMO": settings.DEMO,
         "DEMO_EMAIL": settings.DEMO_EMAIL if settings.DEMO else "",
         # Made up and of no worth: it opens demo data on this machine. The sign-in page shows it.

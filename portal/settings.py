@@ -38,6 +38,8 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 
 # "id:base64,id:base64": 32 random bytes each; the first one encrypts, all of them decrypt.
 ENCRYPTION_KEYS = env.list("ENCRYPTION_KEYS")
+# A random word of this installation's own, kept apart from the database: a copy of the database refreshes nothing.
+INSTANCE_ID = env.str("INSTANCE_ID", default="")
 # When set, providers that have a sandbox (Atlassian) are reached there instead, and every page says so.
 SANDBOX_URL = env.str("SANDBOX_URL", default="").rstrip("/")
 # Folders with further catalog files, separated by commas.

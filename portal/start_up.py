@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from django.core.checks import run_checks
+from django.db import connection
 
+from portal.instance import note_first_start
 from portal.keycheck import require_right_keys
+from portal.models import Instance
 
 
 def require_sound_start() -> None:
@@ -15,3 +18,6 @@ def require_sound_start() -> None:
             "Refusing to start.\n" + "\n".join(f"- {error.msg} ({error.id})" for error in errors)
         )
     require_right_keys()
+    if Instance._meta.db_table in connection.introspection.table_names():
+        note_first_start()
+    connection.close()

@@ -44,6 +44,7 @@ ENVIRONMENT = {
 # These change what is tested, so a developer's own values must not reach the tests.
 UNWANTED = [
     "SANDBOX_URL",
+    "INSTANCE_ID",
     "PROVIDER_CATALOG_DIRS",
     "EGRESS_PLAIN_HTTP",
     "SIGN_IN_ATLASSIAN_CLIENT_ID",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connection, transaction
 
+from portal.instance import is_foreign
 from providers.models import STOPPING_PROBLEMS
 
 if TYPE_CHECKING:
@@ -135,6 +136,8 @@ def claim_one(
 
 
 def _claim(picked: str, params: dict[str, Any], trigger: Trigger) -> list[Claim]:
+    if is_foreign():
+        return []
     params = {**params, "lease": LEASE, "trigger": trigger.value, "worker": WORKER[:100]}
     started = time.monotonic()
     # `durable` refuses to run inside another transaction: the claim must be on disk before the call.

@@ -53,6 +53,17 @@ class NotRefreshableError(TokenError):
     message = "This connection cannot be refreshed."
 
 
+class ForeignDatabaseError(NotRefreshableError):
+    """The database is a copy, and only the original may spend its tokens."""
+
+    code = "foreign_database"
+    status = 503
+    message = (
+        "This database is a copy of another installation's, so nothing is refreshed here. "
+        "`manage.py adopt_instance` makes it the original."
+    )
+
+
 class NeedsReconnectError(NotRefreshableError):
     """The person must consent again."""
 

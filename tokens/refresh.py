@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from portal.encryption import UnreadableError, key_ring
+from portal.instance import is_foreign
 from providers import http, oauth
 from providers.models import ProviderConfig
 from providers.oauth import Failure, OutgoingRequest
@@ -19,6 +20,7 @@ from tokens.clock import database_now
 from tokens.commit import commit
 from tokens.errors import (
     ClientRefusedError,
+    ForeignDatabaseError,
     NeedsReconnectError,
     NotRefreshableError,
     ProviderDisabledError,
@@ -128,6 +130,8 @@ def _carry_out(claim: Claim) -> Committed:
 
 def _why_not(grant: Grant) -> Exception:
     grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
+    if is_foreign():
+        return ForeignDatabaseError()
     if not grant.provider_config.is_working:
         return ProviderDisabledError()
     if grant.status == GrantStatus.NEEDS_RECONNECT:

@@ -69,6 +69,7 @@ def own_secrets(data: Path) -> dict[str, str]:
             "SECRET_KEY": secrets.token_urlsafe(50),
             "ENCRYPTION_KEYS": new_encryption_key(),
             "DEMO_PASSWORD": secrets.token_urlsafe(12),
+            "INSTANCE_ID": secrets.token_hex(16),
         }
         lines = ["# Made by `make run` for this folder alone. Without it the data beside it cannot be read."]
         write_private(path, "\n".join(lines + [f"{name}={value}" for name, value in made.items()]) + "\n")

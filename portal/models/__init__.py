@@ -2,6 +2,7 @@
 
 from portal.models.applications import Application, ApplicationLogo, Invitation, Membership, Role
 from portal.models.audit import AuditEvent, Event
+from portal.models.instance import Instance
 from portal.models.keys import KeyCheck
 from portal.models.people import User
 
@@ -10,6 +11,7 @@ __all__ = [
     "ApplicationLogo",
     "AuditEvent",
     "Event",
+    "Instance",
     "Invitation",
     "KeyCheck",
     "Membership",

@@ -1,0 +1,87 @@
+"""A copy of the database may be read, and spends none of the original's tokens."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from portal import instance
+from tokens.engine import drain
+from tokens.errors import ForeignDatabaseError
+from tokens.models import Grant, Trigger
+from tokens.refresh import ensure_fresh, refresh_now
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from providers.sandbox.thread import SandboxThread
+    from tests.conftest import Cast
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def copied(settings: Any, db: None) -> Iterator[None]:
+    """Start as another installation than the one that the database belongs to."""
+    settings.INSTANCE_ID = "original"
+    instance.note_first_start()
+    settings.INSTANCE_ID = "copy"
+    yield
+    instance._answer = None
+
+
+def test_a_copy_refreshes_nothing_and_says_so(
+    connect: Callable[..., Grant], sandbox: SandboxThread, copied: None
+) -> None:
+    grant = connect(due=True)
+
+    drain()
+    with pytest.raises(ForeignDatabaseError, match="adopt_instance"):
+        refresh_now(grant, trigger=Trigger.MEMBER)
+
+    assert sandbox.ledger("/oauth/token") == []
+
+
+def test_a_copy_still_serves_a_token_that_is_good(connect: Callable[..., Grant], copied: None) -> None:
+    grant = connect()
+
+    assert ensure_fresh(grant, min_ttl=timedelta(minutes=5)).pk == grant.pk
+
+
+def test_every_page_of_a_copy_says_so(cast: Cast, copied: None) -> None:
+    page = cast.client("owner").get("/applications/").content.decode()
+
+    assert "This database is a copy" in page
+
+
+def test_adopting_it_makes_it_the_original(
+    connect: Callable[..., Grant], sandbox: SandboxThread, copied: None
+) -> None:
+    connect(due=True)
+
+    call_command("adopt_instance")
+    drain()
+
+    assert len(sandbox.ledger("/oauth/token")) == 1
+
+
+def test_the_original_starts_again_without_a_word(
+    connect: Callable[..., Grant], sandbox: SandboxThread, settings: Any, copied: None
+) -> None:
+    settings.INSTANCE_ID = "original"
+    instance.note_first_start()
+    connect(due=True)
+
+    drain()
+
+    assert len(sandbox.ledger("/oauth/token")) == 1
+
+
+def test_adopting_without_an_id_says_what_to_do(settings: Any) -> None:
+    settings.INSTANCE_ID = ""
+
+    with pytest.raises(CommandError, match="INSTANCE_ID is not set"):
+        call_command("adopt_instance")
