@@ -50,11 +50,13 @@ def read_token_answer(
     )
     # A rule speaks only of an answer that is an OAuth error; a gateway's HTML page with the same status is not one.
     if rule and body is not None:
-        return Failure(rule.outcome, error, answer.status, rule.cause or error, _retry_after(answer))
+        cause = rule.cause or _cause(spec, rule.outcome, error)
+        return Failure(rule.outcome, error, answer.status, cause, _retry_after(answer))
     if answer.status == 429:
         return Failure(Outcome.THROTTLED, error, 429, "throttled", _retry_after(answer))
     if error and (200 <= answer.status < 300 or 400 <= answer.status < 500):
-        return Failure(_standard_outcome(error), error, answer.status, error, _retry_after(answer))
+        outcome = _standard_outcome(error)
+        return Failure(outcome, error, answer.status, _cause(spec, outcome, error), _retry_after(answer))
     return Failure(Outcome.AMBIGUOUS, error, answer.status, f"status {answer.status}", _retry_after(answer))
 
 
@@ -63,6 +65,11 @@ def _standard_outcome(error: str) -> Outcome:
     if error == "invalid_grant":
         return Outcome.GRANT_DEAD
     return Outcome.CLIENT_BAD if error in _CLIENT_ERRORS else Outcome.AMBIGUOUS
+
+
+def _cause(spec: ProviderSpec, outcome: Outcome, error: str) -> str:
+    """Say what an error means where the catalog file does not; people read this about a connection that has ended."""
+    return f"{spec.name} no longer accepts its refresh token" if outcome is Outcome.GRANT_DEAD else error
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

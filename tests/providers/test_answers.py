@@ -101,3 +101,15 @@ def test_tokens_are_not_shown_when_printed(atlassian: ProviderSpec):
     tokens = _tokens(atlassian, {"access_token": "CANARY-7f3a", "refresh_token": "CANARY-7f3a"})
 
     assert "CANARY" not in repr(tokens)
+
+
+def test_a_dead_grant_is_told_in_words_also_where_the_file_gives_none(plain: ProviderSpec):
+    plain = dataclasses.replace(plain, error_map=())
+
+    failure = _read(plain, {"error": "invalid_grant"}, 400)
+
+    assert isinstance(failure, Failure)
+    assert (failure.error, failure.cause) == (
+        "invalid_grant",
+        "Plain Hub no longer accepts its refresh token",
+    )
