@@ -15,7 +15,7 @@ from providers.oauth import TokenSet
 from providers.spec import Outcome
 from tokens import schedule
 from tokens.models import Grant
-from tokens.results import FENCED, Committed, token_place
+from tokens.results import FENCED, OVERTAKEN, REVOKED, Committed, token_place
 
 if TYPE_CHECKING:
     import uuid
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from tokens.results import Result
 
 RECOVERED = "recovered a lost answer inside the leeway"
-OVERTAKEN = "another refresh was accepted first"
-REVOKED = "the connection was revoked meanwhile"
 
 # Everything about time is said as an interval before or after the database's clock. Rows are locked in one order for
 # everybody. The old refresh token stays where the answer brings none (RFC 6749 section 6).

@@ -77,19 +77,17 @@ def _close_attempts(results: list[Result], done: dict[uuid.UUID, Committed]) -> 
 
 
 def _count(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
-    """Add to the five-minute counts that charts read."""
-    counts = Counter(
-        (result.config.pk, result.claim.application_id, str(done[result.claim.grant_id].outcome))
-        for result in results
-    )
+    """Add to the five-minute counts that charts read; a configuration that was deleted meanwhile has none."""
+    counts = Counter((result.config.pk, str(done[result.claim.grant_id].outcome)) for result in results)
     with connection.cursor() as cursor:
-        for (config_id, application_id, outcome), number in sorted(counts.items(), key=str):
+        for (config_id, outcome), number in sorted(counts.items(), key=str):
             cursor.execute(
                 """
                 INSERT INTO tokens_refreshcount (provider_config_id, application_id, starts_at, outcome, count)
-                VALUES (%s, %s, date_bin('5 minutes', now(), 'epoch'), %s, %s)
+                SELECT id, application_id, date_bin('5 minutes', now(), 'epoch'), %s, %s
+                FROM providers_providerconfig WHERE id = %s FOR KEY SHARE
                 ON CONFLICT (provider_config_id, starts_at, outcome)
                 DO UPDATE SET count = tokens_refreshcount.count + excluded.count
                 """,
-                [config_id, application_id, outcome, number],
+                [outcome, number, config_id],
             )

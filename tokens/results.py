@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 TOKENS_TABLE = GrantTokens._meta.db_table
 UNREADABLE = "unreadable"
 FENCED = "fenced"
+# Why an answer was fenced off: the causes that go with it. What was deleted was taken back before.
+OVERTAKEN = "another refresh was accepted first"
+REVOKED = "the connection was revoked meanwhile"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from providers.spec import Outcome
 from tokens import schedule
 from tokens.breaker import may_end
 from tokens.models import Grant, GrantStatus
-from tokens.results import FENCED, UNREADABLE, Committed
+from tokens.results import FENCED, OVERTAKEN, REVOKED, UNREADABLE, Committed
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -27,10 +27,12 @@ LOST_ANSWER = (
 
 def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committed:
     claim, policy = result.claim, result.config.spec.refresh
-    grant = Grant.objects.select_for_update().get(pk=claim.grant_id)
+    grant = Grant.objects.select_for_update().filter(pk=claim.grant_id).first()
     committed = Committed(failure.outcome, failure.cause, failure.status, failure.error)
+    if grant is None:
+        return Committed(FENCED, REVOKED, failure.status, failure.error)
     if grant.gen != claim.gen:
-        return Committed(FENCED, "another refresh was accepted first", failure.status, failure.error)
+        return Committed(FENCED, OVERTAKEN, failure.status, failure.error)
     if grant.claim_epoch != claim.epoch or grant.status == GrantStatus.REVOKED:
         # A newer claim on the same generation: its verdict counts, not this one.
         return committed
@@ -101,7 +103,9 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
 
 def apply_unreadable(result: Result, now: dt.datetime) -> Committed:
     """Set one unreadable grant aside (C8): nothing was sent, the others go on."""
-    grant = Grant.objects.select_for_update().get(pk=result.claim.grant_id)
+    grant = Grant.objects.select_for_update().filter(pk=result.claim.grant_id).first()
+    if grant is None:
+        return Committed(FENCED, REVOKED)
     if grant.gen == result.claim.gen and grant.claim_epoch == result.claim.epoch:
         grant.claim_owner = grant.claim_until = grant.inflight_gen = grant.inflight_since = None
         grant.fail_count += 1

@@ -10,10 +10,9 @@ import pytest
 from portal.models import Application, AuditEvent, Event
 from providers.models import ProviderConfig
 from tests.factories import CLIENT_SECRET, GrantFactory, ProviderConfigFactory
-from tokens.accept import OVERTAKEN, REVOKED
 from tokens.claim import claim_one
 from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, Trigger
-from tokens.results import FENCED, Committed
+from tokens.results import FENCED, OVERTAKEN, REVOKED, Committed
 from tokens.views.grant_actions import in_words
 
 if TYPE_CHECKING:

@@ -13,12 +13,11 @@ from portal.audit import member_of, record
 from portal.models import Event
 from providers.catalog_loader import UnknownProviderError, catalog
 from providers.spec import Outcome
-from tokens.accept import REVOKED
 from tokens.confirm import confirm, reject
 from tokens.errors import TokenError
 from tokens.models import GrantStatus, Trigger
 from tokens.refresh import refresh_now
-from tokens.results import FENCED
+from tokens.results import FENCED, REVOKED
 from tokens.revoke import revoke
 from tokens.views.grants import WHAT_TO_DO, grant_of
 

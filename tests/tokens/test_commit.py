@@ -1,0 +1,62 @@
+"""Committing a group of answers: what can't be stored takes no other answer along."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from providers.models import ProviderConfig
+from providers.oauth import Failure, TokenSet
+from providers.spec import Outcome
+from tests.factories import GrantFactory, ProviderConfigFactory
+from tokens.claim import claim_one
+from tokens.commit import commit
+from tokens.erase import erase_all_of_provider
+from tokens.models import Grant, RefreshCount, Trigger
+from tokens.results import FENCED, UNREADABLE, Result
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+TOKENS = TokenSet("new-access", "new-refresh", timedelta(hours=1), None)
+REFUSED = Failure(Outcome.GRANT_DEAD, "invalid_grant", 403, "dead")
+
+
+def result_of(grant: Grant, came_to: TokenSet | Failure | str) -> Result:
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    assert claim is not None
+    config = ProviderConfig.objects.select_related("application").get(pk=grant.provider_config_id)
+    return Result(claim, config, came_to)
+
+
+@pytest.mark.parametrize("came_to", [TOKENS, REFUSED, UNREADABLE])
+def test_an_answer_for_a_grant_that_was_deleted_meanwhile_is_set_aside(
+    came_to: TokenSet | Failure | str,
+) -> None:
+    deleted, other = GrantFactory(due=True), GrantFactory(due=True)
+    results = [result_of(deleted, came_to), result_of(other, TOKENS)]
+    deleted.delete()
+
+    done = commit(results)
+
+    assert done[results[0].claim.grant_id].outcome == FENCED
+    assert done[other.pk].outcome == Outcome.OK
+    assert Grant.objects.get().gen == other.gen + 1
+
+
+@pytest.mark.parametrize("came_to", [TOKENS, REFUSED, UNREADABLE])
+def test_a_provider_that_was_deleted_meanwhile_takes_no_other_answer_along(
+    came_to: TokenSet | Failure | str,
+) -> None:
+    config = ProviderConfigFactory()
+    deleted, other = GrantFactory(due=True, provider_config=config), GrantFactory(due=True)
+    results = [result_of(deleted, came_to), result_of(other, TOKENS)]
+    erase_all_of_provider(config)
+    config.delete()
+
+    commit(results)
+
+    assert Grant.objects.get().gen == other.gen + 1
+    assert list(RefreshCount.objects.values_list("provider_config", "count")) == [
+        (other.provider_config_id, 1)
+    ]
