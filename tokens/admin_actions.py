@@ -13,11 +13,12 @@ from portal.admin_base import Question, ask, in_chunks, too_many
 from portal.audit import record, staff_of
 from portal.csv_export import csv_response
 from portal.models import Application, AuditEvent, Event
-from providers.catalog_loader import UnknownProviderError
+from providers.spec import Outcome
 from tokens import browse
 from tokens.errors import TokenError
 from tokens.models import Grant, GrantStatus, Trigger
 from tokens.refresh import refresh_now
+from tokens.results import FENCED
 from tokens.revoke import revoke
 from tokens.state import describe
 
@@ -71,10 +72,10 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
             )
             try:
                 outcomes[refresh_now(grant, trigger=Trigger.STAFF).outcome] += 1
-            except (TokenError, UnknownProviderError) as error:
-                outcomes[getattr(error, "code", "unknown_provider")] += 1
+            except TokenError as error:
+                outcomes[error.code] += 1
         said = ", ".join(f"{count} {outcome.replace('_', ' ')}" for outcome, count in outcomes.most_common())
-        is_well = set(outcomes) <= {"ok", "fenced"}
+        is_well = set(outcomes) <= {Outcome.OK, FENCED}
         self.message_user(
             request, f"Refresh: {said or 'nothing to do'}.", messages.SUCCESS if is_well else messages.WARNING
         )

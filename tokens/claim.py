@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection, transaction
 
 from portal.instance import is_foreign
+from providers.catalog_loader import catalog
 from providers.models import STOPPING_PROBLEMS
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ _DUE = """
         SELECT c.id, c.problem_code, count(*) OVER () AS sharers
         FROM providers_providerconfig c
         JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
-        WHERE c.is_enabled AND (c.paused_until IS NULL OR c.paused_until <= clock_timestamp())
+        WHERE c.is_enabled AND c.provider_id = ANY(%(known)s)
+            AND (c.paused_until IS NULL OR c.paused_until <= clock_timestamp())
             AND (c.problem_code <> ALL(%(stopping)s) OR %(probes)s > 0) AND EXISTS (
             SELECT FROM tokens_grant
             WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
@@ -103,7 +105,7 @@ _DUE = """
 _ONE = """
     SELECT g.id, g.inflight_since, c.problem_code
     FROM tokens_grant g
-    JOIN providers_providerconfig c ON c.id = g.provider_config_id AND c.is_enabled
+    JOIN providers_providerconfig c ON c.id = g.provider_config_id AND c.is_enabled AND c.provider_id = ANY(%(known)s)
     JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
     WHERE g.id = %(grant)s AND g.status = ANY(%(statuses)s) AND (g.gen = %(gen)s OR %(gen)s IS NULL)
         AND (g.claim_until IS NULL OR g.claim_until <= clock_timestamp())
@@ -123,7 +125,7 @@ def claim_due(*, limit: int, trigger: Trigger, probes: int = 1) -> list[Claim]:
 def claim_one(
     grant: Grant, *, trigger: Trigger, is_forced: bool = False, gen: int | None = None
 ) -> Claim | None:
-    """Claim one grant, or return None if it is claimed, paused, or not refreshable.
+    """Claim one grant, or return None if it is claimed, paused, not refreshable, or its catalog file is gone.
 
     `gen` is the generation that the caller saw: if it has moved on there is nothing to do. `is_forced` passes over
     the pause after a failure, never over a live claim, and lets a person try a grant that needs reconnecting.
@@ -138,7 +140,14 @@ def claim_one(
 def _claim(picked: str, params: dict[str, Any], trigger: Trigger) -> list[Claim]:
     if is_foreign():
         return []
-    params = {**params, "lease": LEASE, "trigger": trigger.value, "worker": WORKER[:100]}
+    # Without its catalog file nobody knows how to ask a provider.
+    params = {
+        **params,
+        "known": list(catalog()),
+        "lease": LEASE,
+        "trigger": trigger.value,
+        "worker": WORKER[:100],
+    }
     started = time.monotonic()
     # `durable` refuses to run inside another transaction: the claim must be on disk before the call.
     with transaction.atomic(durable=True), connection.cursor() as cursor:

@@ -71,6 +71,13 @@ class NeedsReconnectError(NotRefreshableError):
     message = "Access has ended at the provider. Send the person a reconnect link."
 
 
+class NotInCatalogError(NotRefreshableError):
+    """The provider's catalog file is gone, so nobody knows how to ask it."""
+
+    code = "not_in_catalog"
+    message = "This provider is no longer in the catalog, so it cannot be refreshed. Put its file back (PROVIDER_CATALOG_DIRS)."
+
+
 class RefreshInProgressError(TokenError):
     """Someone else is refreshing it just now."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from portal.encryption import UnreadableError, key_ring
 from portal.instance import is_foreign
 from providers import http, oauth
+from providers.catalog_loader import catalog
 from providers.models import ProviderConfig
 from providers.oauth import Failure, OutgoingRequest
 from providers.spec import Outcome
@@ -22,13 +23,14 @@ from tokens.errors import (
     ClientRefusedError,
     ForeignDatabaseError,
     NeedsReconnectError,
+    NotInCatalogError,
     NotRefreshableError,
     ProviderDisabledError,
     ProviderUnavailableError,
     RefreshInProgressError,
 )
 from tokens.models import Grant, GrantStatus, Trigger
-from tokens.results import UNREADABLE, Committed, Result, token_place
+from tokens.results import FENCED, UNREADABLE, Committed, Result, token_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,11 +93,13 @@ def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timede
         claim = claim_one(grant, trigger=Trigger.READER, gen=grant.gen)
         if claim is not None:
             committed = _carry_out(claim)
-            if committed.outcome in (Outcome.OK, "fenced"):
+            if committed.outcome in (Outcome.OK, FENCED):
                 continue
             problem = (
                 ClientRefusedError if committed.outcome == Outcome.CLIENT_BAD else ProviderUnavailableError
             )
+        elif grant.provider_config.provider_id not in catalog():
+            problem = NotInCatalogError
         elif grant.next_attempt_at is not None and grant.next_attempt_at > now:
             problem = ProviderUnavailableError
         if time.monotonic() >= deadline or claim is not None or problem is not RefreshInProgressError:
@@ -134,6 +138,8 @@ def _why_not(grant: Grant) -> Exception:
         return ForeignDatabaseError()
     if not grant.provider_config.is_working:
         return ProviderDisabledError()
+    if grant.provider_config.provider_id not in catalog():
+        return NotInCatalogError()
     if grant.status == GrantStatus.NEEDS_RECONNECT:
         return NeedsReconnectError()
     if grant.status != GrantStatus.ACTIVE:

@@ -14,11 +14,16 @@ from portal.models import AuditEvent, Event
 from providers.models import ProviderConfig
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
-from tests.factories import database_now
+from tests.factories import GrantFactory, database_now
 from tokens.claim import Claim, claim_due, claim_one
 from tokens.commit import commit
 from tokens.engine import drain
-from tokens.errors import NeedsReconnectError, ProviderDisabledError, RefreshInProgressError
+from tokens.errors import (
+    NeedsReconnectError,
+    NotInCatalogError,
+    ProviderDisabledError,
+    RefreshInProgressError,
+)
 from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, RefreshCount, Trigger
 from tokens.refresh import ensure_fresh, refresh_now
 from tokens.results import FENCED, Committed, Result
@@ -132,6 +137,23 @@ def test_a_disabled_provider_or_archived_application_stops_refreshing(
     drain()
 
     assert token_calls(sandbox) == []
+
+
+def test_a_grant_whose_catalog_file_is_gone_is_not_claimed_and_holds_nobody_else_back(
+    connect: Connect, sandbox: SandboxThread
+) -> None:
+    gone = GrantFactory(expired=True, provider_config__provider_id="gone")
+    grant = connect(due=True)
+
+    drain()
+    with pytest.raises(NotInCatalogError):
+        refresh_now(gone, trigger=Trigger.MEMBER)
+    with pytest.raises(NotInCatalogError):
+        ensure_fresh(gone, min_ttl=ZERO)
+
+    assert Grant.objects.get(pk=grant.pk).gen == grant.gen + 1
+    assert not RefreshAttempt.objects.filter(grant=gone).exists()
+    assert Grant.objects.get(pk=gone.pk).inflight_gen is None
 
 
 def test_a_claimed_grant_is_left_to_the_worker_that_holds_it(

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from portal.access import Permission, application_for
 from portal.audit import member_of, record
 from portal.models import Event
-from providers.catalog_loader import UnknownProviderError, catalog
+from providers.catalog_loader import catalog
 from providers.spec import Outcome
 from tokens.confirm import confirm, reject
 from tokens.errors import TokenError
@@ -40,8 +40,6 @@ def grant_refresh(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRespo
         committed = refresh_now(grant, trigger=Trigger.MEMBER)
     except TokenError as error:
         messages.warning(request, error.message)
-    except UnknownProviderError:
-        messages.error(request, "This provider is no longer in the catalog, so it cannot be refreshed.")
     else:
         is_fresh = committed.outcome in (Outcome.OK, FENCED) and committed.cause != REVOKED
         tell = messages.success if is_fresh else messages.warning
