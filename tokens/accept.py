@@ -6,8 +6,6 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
-
 from portal.audit import SYSTEM, record
 from portal.encryption import key_ring
 from portal.models import Event
@@ -15,12 +13,14 @@ from providers.oauth import TokenSet
 from providers.spec import Outcome
 from tokens import schedule
 from tokens.models import Grant
+from tokens.raw import raw_cursor
 from tokens.results import FENCED, OVERTAKEN, REVOKED, Committed, token_place
 
 if TYPE_CHECKING:
     import uuid
 
-    from tokens.results import Result
+    from tokens.raw import raw_cursor
+from tokens.results import Result
 
 RECOVERED = "recovered a lost answer inside the leeway"
 
@@ -29,7 +29,7 @@ RECOVERED = "recovered a lost answer inside the leeway"
 _ACCEPT = """
 WITH answers AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(gens)s::int[], %(ages)s::interval[], %(lives)s::interval[],
-        %(dues)s::interval[], %(idles)s::interval[], %(scopes)s::text[], %(accesses)s::bytea[], %(refreshes)s::bytea[])
+        %(dues)s::interval[], %(idles)s::interval[], %(scopes)s::text[], %(accesses)b::bytea[], %(refreshes)b::bytea[])
         AS a (id, gen, age, life, due, idle, scopes, access_token, refresh_token)
 ),
 locked AS MATERIALIZED (
@@ -62,7 +62,7 @@ def accept(results: list[Result]) -> dict[uuid.UUID, Committed]:
     """Store the token sets of `results` in the caller's transaction; what a newer answer overtook is fenced."""
     if not results:
         return {}
-    with connection.cursor() as cursor:
+    with raw_cursor() as cursor:
         cursor.execute(_ACCEPT, _columns(results))
         found: dict[uuid.UUID, tuple[str, bool]] = {pk: (status, ok) for pk, status, ok in cursor.fetchall()}
     done = {}

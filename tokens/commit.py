@@ -17,6 +17,7 @@ from providers.oauth import Failure, TokenSet
 from tokens.accept import accept
 from tokens.breaker import note_health
 from tokens.clock import database_now
+from tokens.raw import raw_cursor
 from tokens.verdict import apply_failure, apply_unreadable
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _close_attempts(results: list[Result], done: dict[uuid.UUID, Committed]) -> 
         return None if moment is None else timedelta(seconds=now - moment)
 
     rows = [(result, done[result.claim.grant_id]) for result in results]
-    with connection.cursor() as cursor:
+    with raw_cursor() as cursor:
         cursor.execute(
             _CLOSE,
             {

@@ -18,7 +18,7 @@ from django.db import InterfaceError, OperationalError, connection
 
 from providers import http, oauth
 from providers.models import ProviderConfig
-from providers.oauth import Failure, OutgoingRequest
+from providers.oauth import Failure, OutgoingRequest, TokenSet
 from providers.spec import Outcome
 from tokens.claim import claim_due
 from tokens.commit import commit
@@ -28,6 +28,7 @@ from tokens.results import Result
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Mapping
 
     from tokens.claim import Claim
 
@@ -47,6 +48,7 @@ class Calls:
         self.in_flight = in_flight
         self.under_way = 0
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="token-requests", daemon=True)
 
@@ -70,24 +72,40 @@ class Calls:
         """Return how many more may be started."""
         return self.in_flight - self.under_way
 
-    def start(self, claim: Claim, config: ProviderConfig) -> None:
-        """Send the request of a claim; its result comes out of `finished`."""
-        self.under_way += 1
-        request = prepare(claim, config)
-        if isinstance(request, Result):
-            self._results.put(request)
-        else:
-            asyncio.run_coroutine_threadsafe(self._call(claim, config, request), self._loop)
+    def start(self, claims: list[Claim], configs: Mapping[uuid.UUID, ProviderConfig]) -> None:
+        """Send the requests of claims; their results come out of `finished`."""
+        self.under_way += len(claims)
+        requests = []
+        for claim in claims:
+            config = configs[claim.provider_config_id]
+            request = prepare(claim, config)
+            if isinstance(request, Result):
+                self._results.put(request)
+            else:
+                requests.append((claim, config, request))
+        # One call wakes the loop for all of them.
+        self._loop.call_soon_threadsafe(self._send_all, requests)
+
+    def _send_all(self, requests: list[tuple[Claim, ProviderConfig, OutgoingRequest]]) -> None:
+        for claim, config, request in requests:
+            task = self._loop.create_task(self._call(claim, config, request))
+            # The loop itself holds tasks but weakly.
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _call(self, claim: Claim, config: ProviderConfig, request: OutgoingRequest) -> None:
-        if too_late(claim):
-            failure = Failure(Outcome.NOT_SENT, cause="the claim ran out before it was used")
-            self._results.put(Result(claim, config, failure))
-            return
-        sent = time.monotonic()
-        answer = await http.send(self._session, request)
-        came_to = oauth.read_token_answer(config.spec, answer, grant_type="refresh_token")
-        self._results.put(Result(claim, config, came_to, sent, time.monotonic()))
+        """Put exactly one result, whatever happens: `drain` waits for it."""
+        sent = None
+        came_to: TokenSet | Failure = Failure(Outcome.NOT_SENT, cause="the claim ran out before it was used")
+        try:
+            if not too_late(claim):
+                sent = time.monotonic()
+                came_to = Failure(Outcome.AMBIGUOUS, cause="a fault of our own")
+                answer = await http.send(self._session, request)
+                came_to = oauth.read_token_answer(config.spec, answer, grant_type="refresh_token")
+        except Exception as error:  # noqa: BLE001 - its text could hold what the provider sent
+            logger.error("A token request ended with %s.", type(error).__name__)  # noqa: TRY400
+        self._results.put(Result(claim, config, came_to, sent, sent and time.monotonic()))
 
     def finished(self) -> list[Result]:
         """Wait for one result, and return it with all that have arrived beside it, at most GROUP."""
@@ -116,8 +134,7 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = timedelta(seconds=6
                 # A configuration that is failing is asked once a tick, not once a round.
                 is_more, probes = bool(claims), 0
                 _load(configs, claims)
-                for claim in claims:
-                    calls.start(claim, configs[claim.provider_config_id])
+                calls.start(claims, configs)
                 attempts += len(claims)
             if not calls.under_way:
                 return attempts
