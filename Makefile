@@ -6,7 +6,7 @@ VENV_PYTHON = .venv/bin/python
 PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix install install-dev sandbox shell bench-sandbox lock clean
+.PHONY: help run test check fix install install-dev sandbox shell bench-refresh bench-sandbox lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ sandbox: install ## Start only the Atlassian sandbox: http://127.0.0.1:8001
 
 shell: install ## Open a Python shell on the data of a running `make run`
 	@exec $(VENV_PYTHON) -m portal.local.manage shell $(ARGS)
+
+bench-refresh: install ## Measure how many grants a second one worker refreshes, against a bare loop
+	@exec $(VENV_PYTHON) -m bench.refresh $(ARGS)
 
 bench-sandbox: install ## Measure how many token requests a second the sandbox answers
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
