@@ -91,11 +91,11 @@ class Summary:
             return GrantState("bad", "Something is broken")
         if worst == "warn":
             return GrantState("warn", "Needs attention")
-        return (
-            GrantState("good", "All well")
-            if self.counts.ever
-            else GrantState("quiet", "Nothing connected yet")
-        )
+        if not self.counts.ever:
+            return GrantState("quiet", "Nothing connected yet")
+        if not any(config.is_working for config in self.configs):
+            return GrantState("quiet", "Paused")
+        return GrantState("good", "All well")
 
 
 def summarise(application: Application) -> Summary:

@@ -7,10 +7,12 @@ starts a loop of its own (asyncio.run) can't be called from a browser test: ask 
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.test import Client
+from django.conf import settings
+from django.test import Client, override_settings
 from django.test.testcases import LiveServerThread
 
 from tests import chromium
@@ -19,7 +21,7 @@ from tests.browser.looks import watch
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, SetCookieParam
 
     from portal.models import User
 
@@ -41,23 +43,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture
-def live(transactional_db: None, settings: Any) -> Iterator[str]:
-    """Serve the portal, its static files as in production, and yield its address, which is also PUBLIC_URL.
-
-    Ask for `sandbox` too, where Atlassian is needed.
-    """
-    settings.ALLOWED_HOSTS = ["localhost"]
+@contextmanager
+def serving() -> Iterator[str]:
+    """Serve the portal, its static files as in production; the address is also PUBLIC_URL."""
     # Not pytest-django's live_server: it would serve static files itself, neither hashed nor compressed.
     server = LiveServerThread("localhost", static_handler=lambda application: application)
     server.daemon = True
-    server.start()
-    server.is_ready.wait()
-    if server.error:
-        raise server.error
-    settings.PUBLIC_URL = f"http://localhost:{server.port}"
-    yield settings.PUBLIC_URL
-    server.terminate()
+    with override_settings(ALLOWED_HOSTS=["localhost"]):
+        server.start()
+        server.is_ready.wait()
+        if server.error:
+            raise server.error
+        url = f"http://localhost:{server.port}"
+        with override_settings(PUBLIC_URL=url):
+            yield url
+        server.terminate()
+
+
+@pytest.fixture
+def live(transactional_db: None) -> Iterator[str]:
+    """Serve the portal and yield its address. Ask for `sandbox` too, where Atlassian is needed."""
+    with serving() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
@@ -113,11 +120,14 @@ def sign_in(live: str) -> SignIn:
     """Sign somebody in without the sign-in page: `sign_in(page, cast.owner)`."""
 
     def sign_in(page: Page, user: User) -> None:
-        from django.conf import settings
-
-        client = Client()
-        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-        name = settings.SESSION_COOKIE_NAME
-        page.context.add_cookies([{"name": name, "value": client.cookies[name].value, "url": live}])
+        page.context.add_cookies([session_cookie(user, live)])
 
     return sign_in
+
+
+def session_cookie(user: User, url: str) -> SetCookieParam:
+    """Sign somebody in at this address, and return the cookie that says so."""
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    name = settings.SESSION_COOKIE_NAME
+    return {"name": name, "value": client.cookies[name].value, "url": url}

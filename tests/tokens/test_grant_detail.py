@@ -12,6 +12,7 @@ import pytest
 from portal.audit import SYSTEM, Actor, record
 from portal.models import Event, Role
 from portal.models.audit import ActorKind
+from providers.configure import disable
 from providers.spec import Outcome
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory, database_now
 from tokens.models import Grant, GrantTokens, RefreshAttempt, Trigger
@@ -309,6 +310,17 @@ def test_a_grant_whose_catalog_file_is_gone_has_a_page(cast):
 
     assert "This provider is no longer in the catalog." in text
     assert "read:jira-work" in text
+
+
+def test_what_cannot_be_done_while_the_provider_is_disabled_is_not_offered(cast, config):
+    grant = GrantFactory.create(provider_config=config)
+    disable(config, actor=SYSTEM)
+
+    text = text_of(cast, grant)
+
+    assert "Refresh now" not in text
+    assert "Make a reconnect link" not in text
+    assert "Revoke…" in text
 
 
 def test_no_secret_is_on_the_page(cast, config):

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from portal.audit import SYSTEM
 from portal.models import Role
+from providers.configure import disable
 from providers.spec import Outcome
 from tests.factories import GrantFactory, ProviderConfigFactory, database_now
 from tokens import chart
@@ -85,6 +87,17 @@ def test_an_application_that_is_well_says_so(cast):
 
     assert "All well" in text
     assert "1 connection, 1 new this week" in text
+
+
+def test_an_application_whose_only_provider_is_disabled_is_not_well_but_paused(cast):
+    config = configured(cast)
+    GrantFactory.create(provider_config=config)
+    disable(config, actor=SYSTEM)
+
+    text = text_of(cast)
+
+    assert "Paused" in text
+    assert "All well" not in text
 
 
 def test_connections_are_counted_by_what_they_are(cast, client_of_counts):

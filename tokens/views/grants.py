@@ -99,6 +99,7 @@ def grant_detail(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRespon
         "timeline": timeline,
         "is_older_page": bool(before),
         "is_alive": grant.status != GrantStatus.REVOKED,
+        "is_working": spec is not None and grant.provider_config.is_working,
         "is_pending": grant.status == GrantStatus.PENDING,
         "may_refresh": grant.status in (GrantStatus.ACTIVE, GrantStatus.NEEDS_RECONNECT),
     }

@@ -1,0 +1,216 @@
+"""Every page in the states that no other browser test looks at: empty, full, wrong, forbidden, broken.
+
+One server, one database and one browser for all of them. The pages change nothing, so any order will do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.test import override_settings
+from django.urls import reverse
+
+from tests.browser import world as worlds
+from tests.browser.conftest import serving, session_cookie
+from tests.browser.looks import errors_of, look, watch
+from tests.browser.world import BROWSER, World
+from tokens.failures import FAILURES
+from tokens.views.browser import cookie_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from playwright.sync_api import Browser, BrowserContext, Page
+
+    from providers.sandbox.thread import SandboxThread
+
+
+pytestmark = pytest.mark.django_db
+
+
+@dataclass(frozen=True)
+class Look:
+    """Who looks at which page, what is on it, and what they do there first."""
+
+    path: str | Callable[[World], str]
+    shows: str
+    who: str = "owner"
+    act: Callable[[Page], None] | None = None
+
+
+def grant_page(end_user: str, page: str = "grant-detail") -> Callable[[World], str]:
+    """Return a function that finds the page of an end user's connection."""
+
+    def path(world: World) -> str:
+        grant = world.grant(end_user)
+        return reverse(
+            page, args=[grant.application.slug, grant.pk] if page.startswith("grant") else [grant.pk]
+        )
+
+    return path
+
+
+def failure(world: World, code: str) -> str:
+    return reverse("connect-result", args=[world.failed(code).pk])
+
+
+def failure_of_a_test(world: World, code: str) -> str:
+    return reverse("connect-result", args=[world.test_failed(code).pk])
+
+
+def save(page: Page) -> None:
+    page.get_by_role("button", name="Save").click()
+
+
+def paste_twice(page: Page) -> None:
+    page.get_by_label("Client ID", exact=True).fill("ATOA with a space")
+    page.get_by_label("read:jira-work").uncheck()
+    save(page)
+
+
+def another_app(page: Page) -> None:
+    page.get_by_label("Client ID", exact=True).fill("An0therClient0fTheSameCompany123")
+    save(page)
+
+
+APP = "/applications"
+LONG_USER = "0b5c3f0e-6c9f-4a39-9f0c-a-very-long-id-of-an-end-user-without-any-place-to-break"
+
+LOOKS = {
+    "applications-many": Look(f"{APP}/", "Acme Archived"),
+    # --- full, with long names
+    "full-overview": Look(f"{APP}/full/", "Refreshes, last 24 hours"),
+    "full-connections": Look(f"{APP}/full/connections/", "60 connections"),
+    "full-connection": Look(grant_page(LONG_USER), "not granted"),
+    "full-connection-revoke": Look(grant_page(LONG_USER, "grant-revoke"), "cannot be undone"),
+    "full-settings": Look(f"{APP}/full/settings/", "Allowed return origins"),
+    "full-members": Look(f"{APP}/full/members/", "Sascha"),
+    "full-audit-log": Look(f"{APP}/full/audit-log/?who=portal", "nightly report"),
+    "full-provider": Look(f"{APP}/full/providers/atlassian/", "fewer scopes than this"),
+    "full-provider-another-app": Look(
+        f"{APP}/full/providers/atlassian/", "Save it anyway", act=another_app
+    ),
+    "full-provider-support": Look(f"{APP}/full/providers/atlassian/", "Your users are asked", who="support"),
+    "full-provider-disable": Look(f"{APP}/full/providers/atlassian/disable/", "nobody can connect"),
+    "full-provider-delete": Look(f"{APP}/full/providers/atlassian/delete/", "60 connections"),
+    "full-connect": Look(lambda world: reverse("connect-page", args=[world.link]), "Connect Atlassian", who="nobody"),
+    # --- empty
+    "empty-overview-support": Look(f"{APP}/empty/", "An owner or admin does this", who="support"),
+    "empty-providers-support": Look(f"{APP}/empty/providers/", "An owner or admin", who="support"),
+    "empty-gallery-none": Look(f"{APP}/empty/providers/add/?q=made-up", "No provider like that"),
+    "empty-add-provider-wrong": Look(f"{APP}/empty/providers/add/atlassian/", "Paste the client secret", act=paste_twice),
+    "empty-link": Look(f"{APP}/empty/connections/new/", "There is no provider to connect"),
+    # --- one connection in each state
+    "state-pending-support": Look(grant_page("pending"), "An owner or admin confirms it", who="support"),
+    "state-unreadable": Look(grant_page("unreadable"), "Unreadable"),
+    "state-retrying": Look(grant_page("retrying"), "Retrying"),
+    "state-ended-auditor": Look(grant_page("ended"), "Access has ended", who="auditor"),
+    "state-paused": Look(grant_page("paused"), "Paused"),
+    "state-gone": Look(grant_page("gone"), "no longer in the catalog"),
+    "my-waiting": Look(grant_page("pending", "my-connection"), "Waiting for confirmation", who="nobody"),
+    "my-ended": Look(grant_page("ended", "my-connection"), "no longer accepts", who="nobody"),
+    "my-revoked": Look(grant_page("revoked", "my-connection"), "has no access", who="nobody"),
+    # --- broken and switched off
+    "broken-overview": Look(f"{APP}/broken/", "Connecting that failed"),
+    "broken-providers": Look(f"{APP}/broken/providers/", "Not in the catalog"),
+    "broken-provider": Look(f"{APP}/broken/providers/atlassian/", "It does not work just now"),
+    "broken-provider-gone": Look(f"{APP}/broken/providers/gitlab-of-our-own/", "Its catalog file is gone"),
+    "off-overview": Look(f"{APP}/off/", "Overview"),
+    "off-provider": Look(f"{APP}/off/providers/atlassian/", "This provider is disabled"),
+    "archived-overview": Look(f"{APP}/archived/", "This application is archived"),
+    # --- what is not there, or not for everybody
+    "forbidden": Look(f"{APP}/full/settings/", "You may not do that", who="support"),
+    "not-found": Look(f"{APP}/never-heard-of/", "There is nothing here"),
+    "other-ways-in": Look("/accounts/3rdparty/", "Other ways in"),
+    # --- connecting that failed
+    "failed-to-try-again": Look(lambda world: failure(world, "cancelled"), "Try again", who="nobody"),
+    "failed-test": Look(lambda world: failure_of_a_test(world, "wrong_client_secret"), "For you as a member"),
+    "failed-no-such-link": Look("/connect/nothing/", "We do not know this link", who="nobody"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(
+    django_db_setup: None, django_db_blocker: Any, browser: Browser, _sandbox: SandboxThread
+) -> Iterator[World]:
+    with (
+        django_db_blocker.unblock(),
+        override_settings(SANDBOX_URL=_sandbox.url, EGRESS_PLAIN_HTTP=True),
+        serving() as url,
+    ):
+        empty = _empty_tables()
+        world = worlds.make()
+        world.contexts.update(_contexts(browser, url, world))
+        yield world
+        for context in world.contexts.values():
+            context.close()
+        # What migrations put there stays: other tests come after these.
+        with connection.cursor() as cursor:
+            cursor.execute(f"TRUNCATE {', '.join(empty)}")
+        # Playwright's loop has a connection of its own, which nobody else would close.
+        connection.close()
+
+
+def _empty_tables() -> list[str]:
+    with connection.cursor() as cursor:
+        tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names(cursor)]
+        found = []
+        for table in tables:
+            cursor.execute(f"SELECT 1 FROM {table} LIMIT 1")
+            if not cursor.fetchone():
+                found.append(table)
+    return found
+
+
+def _contexts(browser: Browser, url: str, world: World) -> Iterator[tuple[str, BrowserContext]]:
+    for who in ("owner", "support", "auditor", "nobody"):
+        context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 860})
+        context.set_default_timeout(10_000)
+        context.add_cookies([{"name": cookie_name(), "value": BROWSER, "url": url}])
+        if who != "nobody":
+            context.add_cookies([session_cookie(getattr(world, who), url)])
+        yield who, context
+
+
+@pytest.fixture
+def open_page(world: World) -> Iterator[Callable[[str], Page]]:
+    pages = []
+
+    def open_page(who: str) -> Page:
+        pages.append(world.contexts[who].new_page())
+        watch(pages[-1])
+        return pages[-1]
+
+    yield open_page
+    for page in pages:
+        page.close()
+
+
+@pytest.mark.parametrize("name", LOOKS)
+def test_the_page_is_well_made(world: World, open_page: Callable[[str], Page], name: str) -> None:
+    seen = LOOKS[name]
+    page = open_page(seen.who)
+
+    page.goto(seen.path if isinstance(seen.path, str) else seen.path(world))
+    if seen.act:
+        seen.act(page)
+
+    page.get_by_text(seen.shows).first.wait_for()
+    look(page, name)
+
+
+def test_every_failure_has_its_words_and_fits_a_phone(world: World, open_page: Callable[[str], Page]) -> None:
+    page = open_page("nobody")
+    page.set_viewport_size({"width": 360, "height": 740})
+
+    for code, words in FAILURES.items():
+        page.goto(failure(world, code))
+        text = page.locator("main").inner_text()
+
+        assert words.title.format(provider="Atlassian", application=worlds.LONG) in text, code
+        assert "{" not in text, code
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360, code
+    assert errors_of(page) == []
