@@ -19,8 +19,7 @@ from tokens.results import FENCED, OVERTAKEN, REVOKED, Committed, token_place
 if TYPE_CHECKING:
     import uuid
 
-    from tokens.raw import raw_cursor
-from tokens.results import Result
+    from tokens.results import Result
 
 RECOVERED = "recovered a lost answer inside the leeway"
 
