@@ -109,7 +109,10 @@ _ONE = """
     JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
     WHERE g.id = %(grant)s AND g.status = ANY(%(statuses)s) AND (g.gen = %(gen)s OR %(gen)s IS NULL)
         AND (g.claim_until IS NULL OR g.claim_until <= clock_timestamp())
-        AND (%(is_forced)s OR g.next_attempt_at IS NULL OR g.next_attempt_at <= clock_timestamp())
+        AND (%(is_forced)s OR (
+            (g.next_attempt_at IS NULL OR g.next_attempt_at <= clock_timestamp())
+            AND (c.paused_until IS NULL OR c.paused_until <= clock_timestamp())
+        ))
     FOR UPDATE OF g SKIP LOCKED
 """
 
@@ -128,7 +131,7 @@ def claim_one(
     """Claim one grant, or return None if it is claimed, paused, not refreshable, or its catalog file is gone.
 
     `gen` is the generation that the caller saw: if it has moved on there is nothing to do. `is_forced` passes over
-    the pause after a failure, never over a live claim, and lets a person try a grant that needs reconnecting.
+    the pauses after a failure, never over a live claim, and lets a person try a grant that needs reconnecting.
     """
     statuses = ["active", "needs_reconnect"] if is_forced else ["active"]
     found = _claim(

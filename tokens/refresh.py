@@ -28,11 +28,13 @@ from tokens.errors import (
     ProviderDisabledError,
     ProviderUnavailableError,
     RefreshInProgressError,
+    TokenError,
 )
 from tokens.models import Grant, GrantStatus, Trigger
 from tokens.results import FENCED, UNREADABLE, Committed, Result, token_place
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
 
 POLL = 0.1
@@ -98,13 +100,21 @@ def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timede
             problem = (
                 ClientRefusedError if committed.outcome == Outcome.CLIENT_BAD else ProviderUnavailableError
             )
-        elif grant.provider_config.provider_id not in catalog():
-            problem = NotInCatalogError
-        elif grant.next_attempt_at is not None and grant.next_attempt_at > now:
-            problem = ProviderUnavailableError
+        else:
+            problem = _why_waiting_is_no_use(grant, now) or problem
         if time.monotonic() >= deadline or claim is not None or problem is not RefreshInProgressError:
             return _still_good_or_raise(grant, problem)
         time.sleep(POLL)
+
+
+def _why_waiting_is_no_use(grant: Grant, now: dt.datetime) -> type[TokenError] | None:
+    """Say why a reader got no claim, if it is not that somebody else refreshes just now."""
+    if is_foreign():
+        return ForeignDatabaseError
+    if grant.provider_config.provider_id not in catalog():
+        return NotInCatalogError
+    pauses = (grant.next_attempt_at, grant.provider_config.paused_until)
+    return ProviderUnavailableError if any(until and until > now for until in pauses) else None
 
 
 def _still_good_or_raise(grant: Grant, problem: Callable[[], Exception]) -> Grant:

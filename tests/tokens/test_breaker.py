@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from portal.models import AuditEvent, Event
+from providers.models import ProviderConfig
 from tests.factories import database_now
 from tokens.engine import drain
+from tokens.errors import ProviderUnavailableError
 from tokens.models import Grant, GrantStatus
+from tokens.refresh import ensure_fresh
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
     Connect = Callable[..., Grant]
@@ -98,6 +100,18 @@ def test_retry_after_pauses_the_whole_configuration(
     config.refresh_from_db()
     assert config.paused_until is not None
     assert timedelta(seconds=280) < config.paused_until - database_now() <= timedelta(seconds=300)
+    assert calls(sandbox) == []
+
+
+def test_a_reader_does_not_ask_a_provider_that_asked_us_to_wait(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = connect(expired=True)
+    ProviderConfig.objects.update(paused_until=database_now() + timedelta(minutes=5))
+
+    with pytest.raises(ProviderUnavailableError):
+        ensure_fresh(grant, min_ttl=timedelta(minutes=5))
+
     assert calls(sandbox) == []
 
 

@@ -51,6 +51,15 @@ def test_a_copy_still_serves_a_token_that_is_good(connect: Callable[..., Grant],
     assert ensure_fresh(grant, min_ttl=timedelta(minutes=5)).pk == grant.pk
 
 
+def test_a_copy_says_at_once_that_it_cannot_replace_a_token_that_has_run_out(
+    connect: Callable[..., Grant], copied: None
+) -> None:
+    grant = connect(expired=True)
+
+    with pytest.raises(ForeignDatabaseError):
+        ensure_fresh(grant, min_ttl=timedelta(minutes=5))
+
+
 def test_every_page_of_a_copy_says_so(cast: Cast, copied: None) -> None:
     page = cast.client("owner").get("/applications/").content.decode()
 
