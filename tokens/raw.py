@@ -6,13 +6,19 @@ rest of the commit. This one sends them beside it, `%(name)b` ones in binary.
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db import connection
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
-def raw_cursor() -> psycopg.Cursor[tuple[Any, ...]]:
-    """Return a cursor in the current transaction; to be used as a context manager."""
+
+@contextmanager
+def raw_cursor() -> Iterator[psycopg.Cursor[tuple[Any, ...]]]:
+    """Give a cursor in the current transaction. Its errors are Django's: who holds answers waits for those."""
     connection.ensure_connection()
-    return psycopg.Cursor(connection.connection)
+    with connection.wrap_database_errors, psycopg.Cursor(connection.connection) as cursor:
+        yield cursor
