@@ -6,7 +6,7 @@ VENV_PYTHON = .venv/bin/python
 PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix install install-dev sandbox shell bench-refresh bench-sandbox lock clean
+.PHONY: help run test check fix install install-dev sandbox shell bench-refresh bench-sandbox pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ bench-refresh: install ## Measure how many grants a second one worker refreshes,
 
 bench-sandbox: install ## Measure how many token requests a second the sandbox answers
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
+
+pictures: install-dev ## Take the README's pictures anew
+	@CHROMIUM="$$($(VENV_PYTHON) -m tests.chromium)" && export CHROMIUM && \
+		exec $(VENV_PYTHON) -m pytest -q tests/browser/pictures.py
 
 lock: ## Install the newest that requirements*.txt allow, and write the versions to constraints.txt
 	@rm -rf .venv constraints.txt
