@@ -130,10 +130,19 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = timedelta(seconds=6
     with Calls(in_flight) as calls:
         while True:
             if is_more and calls.free and time.monotonic() < stop:
-                claims = claim_due(limit=calls.free, trigger=Trigger.BEAT, probes=probes)
+                try:
+                    claims = claim_due(limit=calls.free, trigger=Trigger.BEAT, probes=probes)
+                    _load(configs, claims)
+                except (OperationalError, InterfaceError):
+                    if not calls.under_way:
+                        raise
+                    # The calls that are out come first: their answers can't be had twice.
+                    connection.close()
+                    claims = []
                 # A configuration that is failing is asked once a tick, not once a round.
                 is_more, probes = bool(claims), 0
-                _load(configs, claims)
+                # One that was deleted since has taken its grants along.
+                claims = [claim for claim in claims if claim.provider_config_id in configs]
                 calls.start(claims, configs)
                 attempts += len(claims)
             if not calls.under_way:

@@ -9,25 +9,46 @@ import pytest
 from django.db import connection
 
 from providers.oauth import TokenSet
-from tests.factories import database_now
 from tokens import engine
 from tokens.claim import claim_one
 from tokens.engine import drain
-from tokens.models import Grant, Trigger
+from tokens.models import Grant, RefreshAttempt, Trigger
 from tokens.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from providers.models import ProviderConfig
+    from providers.sandbox.thread import SandboxThread
 
     Connect = Callable[..., Grant]
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+END_THE_SESSION_AT_THE_THIRD_CLAIM = """
+CREATE FUNCTION end_the_session() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM tokens_refreshattempt) >= 2 THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER end_the_session BEFORE INSERT ON tokens_refreshattempt
+    FOR EACH ROW EXECUTE FUNCTION end_the_session();
+"""
+
+
+@pytest.fixture
+def third_claim_finds_no_database(transactional_db: None) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute(END_THE_SESSION_AT_THE_THIRD_CLAIM)
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION end_the_session CASCADE")
+
 
 def cut_off() -> None:
-    """End this process's session at the database, as a failover does."""
+    """End this thread's session at the database from another one, as a failover does."""
     other = connection.copy()
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_backend_pid()")
@@ -47,3 +68,18 @@ def test_an_answer_is_held_until_the_database_is_back(connect: Connect, config: 
     engine._commit_held([result])
 
     assert Grant.objects.get(pk=grant.pk).gen == grant.gen + 1
+
+
+@pytest.mark.usefixtures("third_claim_finds_no_database")
+def test_calls_that_are_out_are_seen_to_their_end_when_a_claim_finds_no_database(
+    connect: Connect, sandbox: SandboxThread
+) -> None:
+    for account in ("jo", "sam", "lee"):
+        connect(due=True, account=account)
+    sandbox.fault("latency", ms=700)
+
+    attempts = drain(in_flight=2)
+
+    assert attempts == 2
+    assert set(RefreshAttempt.objects.values_list("outcome", flat=True)) == {"ok"}
+    assert sorted(Grant.objects.values_list("gen", flat=True)) == [0, 1, 1]
