@@ -22,6 +22,7 @@ from providers.catalog_scopes import read_groups
 from providers.sites import SITE_READERS
 from providers.spec import (
     CALLBACK_FAILURES,
+    LONGEST_READ,
     BodyFormat,
     ClientAuth,
     Endpoint,
@@ -172,7 +173,7 @@ def _spec(top: Reader) -> ProviderSpec:
         body_format=token.choice("body", BodyFormat, "form"),
         token_type=token.text("token_type", "bearer").lower(),
         answer_in=token.text("answer_in", ""),
-        read_timeout=token.seconds("timeout", timedelta(seconds=20)),
+        read_timeout=_read_timeout(token),
         error_map=tuple(_error_rule(rule) for rule in token.children("errors")),
         refresh=_refresh(top.required_child("refresh")),
         userinfo=_endpoint(userinfo) if userinfo else None,
@@ -192,6 +193,13 @@ def _spec(top: Reader) -> ProviderSpec:
         secret_prefix=form.text("secret_prefix", "") if form else "",
         steps=tuple(_step(step) for step in top.children("steps")),
     )
+
+
+def _read_timeout(token: Reader) -> timedelta:
+    timeout: timedelta = token.seconds("timeout", timedelta(seconds=20))
+    if not timedelta(0) < timeout <= LONGEST_READ:
+        raise token.fail("timeout", f"must be 1 to {LONGEST_READ.seconds} seconds, it is {timeout}.")
+    return timeout
 
 
 def _callback_errors(reader: Reader) -> dict[str, str]:

@@ -43,6 +43,9 @@ class Rotation(enum.StrEnum):
     STRICT = "strict"  # A new one each time, the old one is dead at once.
 
 
+# No provider may be given longer for one answer: a claim on a grant outlives the call that it is for.
+LONGEST_READ = timedelta(seconds=60)
+
 # What a callback's `error` can mean here; each has a page of its own.
 CALLBACK_FAILURES = ("cancelled", "redirect_uri_not_registered", "scope_not_enabled", "provider_down")
 

@@ -19,6 +19,7 @@ from django.db import connection, transaction
 from portal.instance import is_foreign
 from providers.catalog_loader import catalog
 from providers.models import STOPPING_PROBLEMS
+from providers.spec import LONGEST_READ
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -26,9 +27,8 @@ if TYPE_CHECKING:
 
     from tokens.models import Grant, Trigger
 
-# How much longer than the provider's read deadline a claim lives: connecting, queueing and committing.
+# How much longer than a provider's read deadline a claim lives: connecting, queueing and committing.
 LEASE_SLACK = timedelta(seconds=25)
-LONGEST_READ = timedelta(seconds=60)
 LEASE = LONGEST_READ + LEASE_SLACK
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
 

@@ -293,6 +293,11 @@ WRONG = [
         "authorize.pkce is 'plain', but must be one of 'send', 'required', 'never'",
     ),
     (MINIMAL.replace("[token]", 'iss = "required"\n[token]'), "issuer is missing; authorize.iss requires"),
+    (
+        MINIMAL.replace("[token]", "[token]\ntimeout = 61"),
+        "token.timeout must be 1 to 60 seconds, it is 0:01:01",
+    ),
+    (MINIMAL.replace("[token]", "[token]\ntimeout = 0"), "token.timeout must be 1 to 60 seconds"),
     (MINIMAL.replace("[token]", 'iss = "maybe"\n[token]'), "authorize.iss is 'maybe'"),
     (
         MINIMAL.replace("[token]", 'scope_separator = ";"\n[token]'),
