@@ -69,7 +69,9 @@ def _standard_outcome(error: str) -> Outcome:
 
 def _cause(spec: ProviderSpec, outcome: Outcome, error: str) -> str:
     """Say what an error means where the catalog file does not; people read this about a connection that has ended."""
-    return f"{spec.name} no longer accepts its refresh token" if outcome is Outcome.GRANT_DEAD else error
+    if outcome is Outcome.GRANT_DEAD:
+        return f"{spec.name} no longer accepts its refresh token"
+    return f"{error}, which its catalog file does not name" if outcome is Outcome.AMBIGUOUS else error
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

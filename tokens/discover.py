@@ -48,7 +48,7 @@ def _account(spec: ProviderSpec, tokens: TokenSet, scopes: Collection[str]) -> A
         return Account(id="only")
     if spec.userinfo_scope and spec.userinfo_scope not in scopes:
         raise DiscoveryError("profile_refused")
-    body = _get(spec.userinfo, tokens, refused="profile_refused")
+    body = _get(spec.userinfo, tokens, refused="profile_refused", unreadable="unreadable_profile")
     found = (
         {name: body.get(name) for name in (spec.profile.id, spec.profile.name, spec.profile.email)}
         if isinstance(body, dict)
@@ -59,7 +59,7 @@ def _account(spec: ProviderSpec, tokens: TokenSet, scopes: Collection[str]) -> A
         account_id = str(account_id)
     # Opaque, and never mended: two accounts must not become one.
     if not isinstance(account_id, str) or not 0 < len(account_id) <= 200 or not account_id.isprintable():
-        raise DiscoveryError("provider_down")
+        raise DiscoveryError("unreadable_profile")
     return Account(
         id=account_id,
         name=_line(found.get(spec.profile.name), 200),
@@ -74,7 +74,14 @@ def _line(value: Any, longest: int) -> str:
     return "".join(letter for letter in value if letter.isprintable())[:longest].strip()
 
 
-def _get(endpoint: Endpoint, tokens: TokenSet, *, refused: str = "provider_down") -> Any:
+def _get(
+    endpoint: Endpoint,
+    tokens: TokenSet,
+    *,
+    refused: str = "provider_down",
+    unreadable: str = "provider_down",
+) -> Any:
+    failure = "provider_down"
     for _ in range(TRIES):
         answer = http.send_blocking(oauth.bearer_request(endpoint, tokens.access_token))
         if isinstance(answer, Answer) and answer.status in (401, 403):
@@ -83,5 +90,7 @@ def _get(endpoint: Endpoint, tokens: TokenSet, *, refused: str = "provider_down"
             try:
                 return json.loads(answer.body)
             except (ValueError, RecursionError):
-                continue
-    raise DiscoveryError("provider_down")
+                pass
+        is_down = not isinstance(answer, Answer) or answer.status == 429 or answer.status >= 500
+        failure = "provider_down" if is_down else unreadable
+    raise DiscoveryError(failure)

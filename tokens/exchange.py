@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from providers.models import ProviderConfig
     from tokens.models import AuthorizationRequest, ConnectSession
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,11 +106,21 @@ def exchange(session: ConnectSession, request: AuthorizationRequest, callback: C
 
 
 def _exchange_failed(config: ProviderConfig, failure: Failure) -> ConnectFailedError:
+    logger.warning(
+        "Exchanging a code at %s came to %s: %s (status %s)",
+        config.provider_id,
+        failure.outcome,
+        failure.cause,
+        failure.status,
+    )
     match failure.outcome:
         case Outcome.CLIENT_BAD:
             config.note_problem("client_refused")
             return ConnectFailedError("wrong_client_secret")
         case Outcome.GRANT_DEAD:
             return ConnectFailedError("code_refused")
+        case Outcome.AMBIGUOUS if failure.status is not None and failure.status < 500:
+            # It answers, so it is not down: more likely its catalog file is wrong.
+            return ConnectFailedError("unreadable_answer")
         case _:
             return ConnectFailedError("provider_down")

@@ -58,6 +58,22 @@ FAILURES: dict[str, Words] = {
         "The provider did not answer, or not sensibly.",
         may_try_again=True,
     ),
+    "unreadable_answer": Words(
+        502,
+        "{provider} answered something we do not understand",
+        "Nothing was connected. Try again; if it happens again, tell the people of {application}.",
+        "The provider's token endpoint did answer, but not as its catalog file says: look at [token] there. The log of "
+        "the web process has the status and the error code.",
+        may_try_again=True,
+    ),
+    "unreadable_profile": Words(
+        502,
+        "{provider} answered something we do not understand",
+        "Nothing was connected. Try again; if it happens again, tell the people of {application}.",
+        "The provider's profile is not a JSON object with the account's id where its catalog file says: look at "
+        "[userinfo] there.",
+        may_try_again=True,
+    ),
     "wrong_client_secret": Words(
         502,
         "{application} is not set up yet",
@@ -74,7 +90,8 @@ FAILURES: dict[str, Words] = {
         502,
         "{application} is not set up yet",
         "{provider} does not tell {application} who you are. Please tell the people of {application}.",
-        "The provider refuses the profile: add the User Identity API with read:me under Permissions in its console.",
+        "The provider refuses the profile: switch its scope on in the console. At Atlassian, add the User Identity API "
+        "with read:me under Permissions.",
     ),
     "no_site": Words(
         200,

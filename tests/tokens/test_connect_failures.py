@@ -177,15 +177,11 @@ def test_a_person_without_a_site_is_told_why(config: ProviderConfig, sandbox: Sa
     [
         ("/oauth/token", "status_before", {"status": 503}),
         ("/oauth/token", "status_after", {"status": 500}),
-        ("/oauth/token", "html_200", {}),
         ("/oauth/token", "drop_before_commit", {}),
         ("/oauth/token", "drop_after_commit", {}),
         ("/oauth/token", "truncated", {}),
-        ("/oauth/token", "empty", {}),
-        ("/oauth/token", "null_token", {}),
         ("/oauth/token", "throttle", {}),
         ("/me", "status_before", {"status": 502}),
-        ("/me", "html_200", {}),
         ("/oauth/token/accessible-resources", "status_before", {"status": 500}),
         ("/oauth/token/accessible-resources", "truncated", {}),
         ("/oauth/token/accessible-resources", "oversized", {}),
@@ -210,6 +206,39 @@ def test_a_provider_in_trouble_connects_nothing_and_can_be_tried_again(
     assert Grant.objects.count() == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "options", "failure"),
+    [
+        ("/oauth/token", "html_200", {}, "unreadable_answer"),
+        ("/oauth/token", "empty", {}, "unreadable_answer"),
+        ("/oauth/token", "null_token", {}, "unreadable_answer"),
+        ("/oauth/token", "status_after", {"status": 404, "html": True}, "unreadable_answer"),
+        ("/oauth/token", "status_after", {"status": 400, "body": {"error": "odd"}}, "unreadable_answer"),
+        ("/me", "html_200", {}, "unreadable_profile"),
+        ("/me", "status_before", {"status": 404}, "unreadable_profile"),
+    ],
+)
+def test_an_answer_that_is_not_as_the_catalog_says_is_not_called_silence(
+    config: ProviderConfig,
+    sandbox: SandboxThread,
+    path: str,
+    kind: str,
+    options: dict[str, Any],
+    failure: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    session, token = opened(config)
+    sandbox.fault(kind, on=path, times=-1, **options)
+
+    page = Browser(sandbox).arrive(token)
+
+    session.refresh_from_db()
+    assert page.status_code == 502
+    assert "Atlassian answered something we do not understand" in text_of(page)
+    assert session.failure == failure
+    assert ("Exchanging a code at atlassian came to ambiguous" in caplog.text) == (path == "/oauth/token")
+
+
 def test_one_hiccup_while_the_account_is_read_is_not_noticed(
     config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
@@ -230,7 +259,7 @@ def test_a_profile_without_a_usable_account_id_connects_nothing(
 
     page = Browser(sandbox).arrive(opened(config)[1])
 
-    assert page.status_code == 503
+    assert page.status_code == 502
     assert not Grant.objects.exists()
 
 
