@@ -140,8 +140,9 @@ if REDIS_URL.startswith("unix://"):
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
-CELERY_TASK_TIME_LIMIT = 300
-CELERY_TASK_SOFT_TIME_LIMIT = 270
+# Above the longest that a drain may take: claiming, the last answer, and holding it while the database is gone.
+CELERY_TASK_SOFT_TIME_LIMIT = 400
+CELERY_TASK_TIME_LIMIT = 420
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False

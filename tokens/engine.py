@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 IN_FLIGHT = 200
 # Commit what has arrived, but not more than this in one transaction: a transaction stays a few milliseconds long.
 GROUP = 50
+# How long new calls are begun. The next tick goes on.
+BUDGET = timedelta(seconds=60)
 # How long answers are held in memory, and their commit tried again, when the database is gone (inside the leeway).
 HOLD = timedelta(seconds=240)
 
@@ -119,7 +121,7 @@ class Calls:
         return results
 
 
-def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = timedelta(seconds=60)) -> int:
+def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
     """Refresh all that is due, for about `budget`, and return how many attempts were made.
 
     Safe to run in any number of processes at once, and to be killed at any point.

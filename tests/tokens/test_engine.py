@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import connection
 
 from providers.oauth import TokenSet
+from providers.spec import LONGEST_READ
 from tokens import engine
 from tokens.claim import claim_one
 from tokens.engine import drain
@@ -83,3 +84,12 @@ def test_calls_that_are_out_are_seen_to_their_end_when_a_claim_finds_no_database
     assert attempts == 2
     assert set(RefreshAttempt.objects.values_list("outcome", flat=True)) == {"ok"}
     assert sorted(Grant.objects.values_list("gen", flat=True)) == [0, 1, 1]
+
+
+def test_celery_ends_no_drain_that_still_holds_answers(settings: Any) -> None:
+    longest = engine.BUDGET + LONGEST_READ + engine.HOLD
+
+    assert longest < timedelta(seconds=settings.CELERY_TASK_SOFT_TIME_LIMIT)
+    assert settings.CELERY_TASK_SOFT_TIME_LIMIT < settings.CELERY_TASK_TIME_LIMIT
+    # Later the broker would give the task to a second worker.
+    assert settings.CELERY_TASK_TIME_LIMIT < settings.CELERY_BROKER_TRANSPORT_OPTIONS["visibility_timeout"]
