@@ -42,12 +42,8 @@ class Claim:
     provider_config_id: uuid.UUID
     gen: int
     epoch: int
-    fail_count: int
-    fail_outcome: str
     # When an earlier answer for this very generation was lost; None if none was.
     inflight_since: dt.datetime | None
-    inflight_for: timedelta
-    access_left: timedelta
     config_problem: str
     refresh_token: bytes | None = field(repr=False)
     # Monotonic seconds of this process: after this moment the claim must not be used to send.
@@ -61,9 +57,7 @@ claimed AS (
     SET claim_owner = gen_random_uuid(), claim_epoch = g.claim_epoch + 1, claim_until = clock_timestamp() + %(lease)s,
         inflight_gen = g.gen, inflight_since = coalesce(g.inflight_since, clock_timestamp())
     FROM picked p WHERE g.id = p.id
-    RETURNING g.id, g.application_id, g.provider_config_id, g.gen, g.claim_epoch, g.fail_count, g.fail_outcome,
-        p.inflight_since, clock_timestamp() - coalesce(p.inflight_since, clock_timestamp()),
-        coalesce(g.access_expires_at, clock_timestamp()) - clock_timestamp(), p.problem_code
+    RETURNING g.id, g.application_id, g.provider_config_id, g.gen, g.claim_epoch, p.inflight_since, p.problem_code
 ),
 journal AS (
     INSERT INTO tokens_refreshattempt (grant_id, provider_config_id, gen, epoch, trigger, worker, claimed_at,

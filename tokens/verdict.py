@@ -44,7 +44,10 @@ def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committ
         case Outcome.AMBIGUOUS:
             # The marker stays: this generation may have been spent.
             pause = schedule.pause_after_ambiguous(
-                policy, tries=tries, inflight_for=claim.inflight_for, access_left=claim.access_left
+                policy,
+                tries=tries,
+                inflight_for=now - (grant.inflight_since or now),
+                access_left=(grant.access_expires_at or now) - now,
             )
         case Outcome.THROTTLED:
             pause = max(failure.retry_after or schedule.THROTTLED_PAUSE, timedelta(seconds=1))
@@ -70,7 +73,7 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
     """End a grant, but only after the verdict was confirmed once: a sibling's late success may still land."""
     claim = result.claim
     cause = LOST_ANSWER if claim.inflight_since else failure.cause
-    is_confirmed = claim.fail_outcome == Outcome.GRANT_DEAD
+    is_confirmed = grant.fail_outcome == Outcome.GRANT_DEAD
     grant.fail_count += 1
     grant.fail_outcome = Outcome.GRANT_DEAD
     grant.cause = cause[:200]
