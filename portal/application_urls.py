@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from portal.views import applications, audit_log, invitations, members, settings
+from portal.views import api_keys, applications, audit_log, invitations, members, settings
 
 urlpatterns = [
     path("", applications.home, name="home"),
@@ -13,6 +13,13 @@ urlpatterns = [
     path("applications/<slug:slug>/restore/", applications.application_restore, name="application-restore"),
     path("applications/<slug:slug>/delete/", applications.application_delete, name="application-delete"),
     path("applications/<slug:slug>/logo.png", applications.application_logo, name="application-logo"),
+    path("applications/<slug:slug>/api-keys/", api_keys.api_key_list, name="api-key-list"),
+    path("applications/<slug:slug>/api-keys/new/", api_keys.api_key_create, name="api-key-create"),
+    path(
+        "applications/<slug:slug>/api-keys/<uuid:pk>/revoke/",
+        api_keys.api_key_revoke,
+        name="api-key-revoke",
+    ),
     path("applications/<slug:slug>/members/", members.member_list, name="member-list"),
     path("applications/<slug:slug>/members/invite/", members.member_invite, name="member-invite"),
     path("applications/<slug:slug>/members/<int:pk>/", members.member_change, name="member-change"),

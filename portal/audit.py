@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from django.db import models
     from django.http import HttpRequest
 
-    from portal.models import Application
+    from portal.models import ApiKey, Application
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ def staff_of(request: HttpRequest) -> Actor:
 def end_user_of(request: HttpRequest, end_user: str) -> Actor:
     """Return an application's end user as an actor, named by the application's id for them."""
     return Actor(ActorKind.END_USER, end_user, end_user, client_address(request), request_id(request))
+
+
+def api_key_of(request: HttpRequest, key: ApiKey) -> Actor:
+    """Return the program behind an API request, named by its key."""
+    return Actor(ActorKind.API_KEY, str(key.pk), key.name, client_address(request), request_id(request))
 
 
 def record(

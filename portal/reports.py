@@ -24,6 +24,7 @@ _SECRETS = re.compile(
     (?P<name>\b(?:access_token|refresh_token|client_secret|code_verifier|code|state|password|secret|token|authorization)
         ["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)
     [^\s"'&,;}\])]+
+    | (?P<key>dpk_[0-9A-Za-z]{12}_)[0-9A-Za-z]+
     | (?P<jwt>eyJ)[\w-]+\.[\w.-]+
     # Links whose last part is the secret: Django logs the path of every 4xx.
     | (?P<path>/(?:invitations|connect|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{16,}
@@ -33,7 +34,9 @@ _SECRETS = re.compile(
 
 def redact(text: str) -> str:
     """Replace values that look like secrets; the last net, not the first."""
-    return _SECRETS.sub(lambda match: (match["name"] or match["path"] or "") + "[hidden]", text)
+    return _SECRETS.sub(
+        lambda match: (match["name"] or match["key"] or match["path"] or "") + "[hidden]", text
+    )
 
 
 class LineFormatter(logging.Formatter):

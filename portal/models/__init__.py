@@ -1,5 +1,6 @@
 """People, applications, and what was done."""
 
+from portal.models.api_keys import ApiKey
 from portal.models.applications import Application, ApplicationLogo, Invitation, Membership, Role
 from portal.models.audit import AuditEvent, Event
 from portal.models.instance import Instance
@@ -7,6 +8,7 @@ from portal.models.keys import KeyCheck
 from portal.models.people import User
 
 __all__ = [
+    "ApiKey",
     "Application",
     "ApplicationLogo",
     "AuditEvent",

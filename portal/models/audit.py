@@ -24,6 +24,8 @@ class Event(models.TextChoices):
     MEMBER_JOINED = "member:joined", "Member joined"
     MEMBER_ROLE_CHANGED = "member:role_changed", "Member's role changed"
     MEMBER_REMOVED = "member:removed", "Member removed"
+    API_KEY_CREATED = "api_key:created", "API key created"
+    API_KEY_REVOKED = "api_key:revoked", "API key revoked"
     PROVIDER_ADDED = "provider:added", "Provider added"
     PROVIDER_CHANGED = "provider:changed", "Provider changed"
     PROVIDER_SECRET_REPLACED = "provider:secret_replaced", "Client secret replaced"

@@ -120,6 +120,7 @@ _MENU = (
     ("Overview", "application-overview", ("application-overview",), ""),
     ("OAuth Providers", "provider-list", ("provider-",), ""),
     ("Connections", "grant-list", ("grant-", "connect-"), ""),
+    ("API Keys", "api-key-list", ("api-key-",), "MANAGE_APPLICATION"),
     ("Members", "member-list", ("member-", "invitation-"), ""),
     ("Audit log", "audit-log", ("audit-",), "VIEW_AUDIT"),
     ("Settings", "application-settings", ("application-",), "MANAGE_APPLICATION"),

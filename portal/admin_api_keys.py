@@ -1,0 +1,47 @@
+"""Django admin of API keys: to look at. They are made and revoked in the portal."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.contrib import admin
+
+from portal.admin_base import HistoryAdmin
+from portal.models import ApiKey
+
+
+@admin.register(ApiKey)
+class ApiKeyAdmin(HistoryAdmin):
+    """Which program may do what. The digest is not shown (G1)."""
+
+    list_display = (
+        "name",
+        "application",
+        "shown_id",
+        "permissions",
+        "last_used_at",
+        "expires_at",
+        "revoked_at",
+    )
+    list_filter = ("expires_at", "revoked_at")
+    list_select_related: ClassVar = ["application"]
+    search_fields = ("name", "public_id", "application__name", "application__slug")
+    date_hierarchy = "created_at"
+    fields = (
+        "name",
+        "application",
+        "shown_id",
+        "permissions",
+        "provider_ids",
+        "created_at",
+        "created_by",
+        "expires_at",
+        "revoked_at",
+        "last_used_at",
+        "last_used_ip",
+    )
+
+    @admin.display(description="key begins with")
+    def shown_id(self, key: ApiKey) -> str:
+        """Show the part that is no secret."""
+        return key.shown_id

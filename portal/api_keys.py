@@ -1,0 +1,127 @@
+"""Make API keys, recognise them, and take them back.
+
+A key is ``dpk_<public id>_<secret><checksum>``. The prefix lets secret scanners find one that has leaked
+(``dpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}``), the public id is what it is looked up by, the secret has 256 random bits,
+and the checksum tells a typo from a wrong key before the database is asked.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+import secrets
+import string
+import zlib
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from django.db import transaction
+from django.db.models.functions import Now
+
+from portal.audit import record
+from portal.models import ApiKey, Event
+from portal.models.applications import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from portal.audit import Actor
+    from portal.models import Application, User
+
+ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
+ID_LENGTH = 12
+# The smallest number of these characters that holds 256 bits.
+SECRET_LENGTH = 43
+CHECKSUM_LENGTH = 6
+# A key anywhere in a text: what the API looks for where no key belongs, and secret scanners everywhere.
+KEY_PATTERN = re.compile(
+    rf"dpk_([0-9A-Za-z]{{{ID_LENGTH}}})_([0-9A-Za-z]{{{SECRET_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})"
+)
+LIFETIME = timedelta(days=365)
+# How exactly the last use is known.
+USE_NOTED_EVERY = timedelta(minutes=1)
+# Compared with where there is no such key, so that both ways take the same time (C9).
+_NOBODY = digest("no key has this digest")
+
+
+def create(
+    application: Application,
+    *,
+    name: str,
+    permissions: Collection[str],
+    provider_ids: Collection[str] = (),
+    lifetime: timedelta = LIFETIME,
+    created_by: User | None = None,
+    actor: Actor,
+) -> tuple[ApiKey, str]:
+    """Make a key and return it with its text, which is not stored and can't be read again."""
+    public_id, secret = _random(ID_LENGTH), _random(SECRET_LENGTH)
+    with transaction.atomic():
+        key = ApiKey.objects.create(
+            application=application,
+            name=name,
+            public_id=public_id,
+            secret_digest=digest(secret),
+            permissions=sorted(permissions),
+            provider_ids=sorted(provider_ids),
+            expires_at=Now() + lifetime,
+            created_by=created_by,
+        )
+        key.refresh_from_db()
+        record(
+            Event.API_KEY_CREATED,
+            actor=actor,
+            application=application,
+            subject=key,
+            key=key.shown_id,
+            permissions=key.permissions,
+            providers=key.provider_ids,
+            expires_at=key.expires_at.isoformat(),
+        )
+    body = f"dpk_{public_id}_{secret}"
+    return key, body + checksum(body)
+
+
+def revoke(key: ApiKey, *, actor: Actor) -> bool:
+    """Let nobody in with a key from the next call on (D3), and tell whether that is new."""
+    with transaction.atomic():
+        if not ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=Now()):
+            return False
+        record(Event.API_KEY_REVOKED, actor=actor, application=key.application, subject=key, key=key.shown_id)
+    return True
+
+
+def recognise(presented: str, *, ip_address: str | None) -> ApiKey | None:
+    """Return the working key that a text is, and note its use; None for every other text.
+
+    Nothing tells why not: unknown, wrong, expired and revoked look the same (C9, D10).
+    """
+    match = KEY_PATTERN.fullmatch(presented)
+    if match is None or checksum(presented[:-CHECKSUM_LENGTH]) != match[3]:
+        return None
+    found = ApiKey.objects.working().with_clock().select_related("application")
+    key = found.filter(public_id=match[1]).first()
+    is_same = hmac.compare_digest(key.secret_digest if key else _NOBODY, digest(match[2]))
+    if key is None or not is_same:
+        return None
+    if (
+        key.last_used_at is None
+        or key.now - key.last_used_at > USE_NOTED_EVERY
+        or key.last_used_ip != ip_address
+    ):
+        ApiKey.objects.filter(pk=key.pk).update(last_used_at=Now(), last_used_ip=ip_address)
+    return key
+
+
+def checksum(text: str) -> str:
+    """Return six characters that catch typos; no protection against anybody who means it."""
+    number = zlib.crc32(text.encode())
+    letters = ""
+    for _ in range(CHECKSUM_LENGTH):
+        number, rest = divmod(number, len(ALPHABET))
+        letters = ALPHABET[rest] + letters
+    return letters
+
+
+def _random(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))

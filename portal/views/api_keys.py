@@ -1,0 +1,65 @@
+"""Pages of API keys: the list, making one, revoking one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import messages
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from portal import api_keys
+from portal.access import Permission, application_for
+from portal.api_key_forms import ApiKeyForm
+from portal.audit import member_of
+from portal.models import ApiKey
+from portal.requests import posted
+
+if TYPE_CHECKING:
+    import uuid
+
+    from django.http import HttpResponse
+
+    from portal.requests import PortalRequest
+
+
+@require_safe
+def api_key_list(request: PortalRequest, slug: str) -> HttpResponse:
+    """List the keys, those that no longer work too."""
+    application = application_for(request, slug, Permission.MANAGE_APPLICATION)
+    keys = ApiKey.objects.visible_to(application).with_clock().select_related("created_by")
+    return render(request, "portal/api_key_list.html", {"keys": keys})
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_key_create(request: PortalRequest, slug: str) -> HttpResponse:
+    """Make a key. It is shown in the answer to the POST, once: it is stored nowhere in clear."""
+    application = application_for(request, slug, Permission.MANAGE_APPLICATION)
+    form = ApiKeyForm(posted(request), application=application)
+    if request.method == "POST" and form.is_valid():
+        key, text = api_keys.create(
+            application,
+            name=form.cleaned_data["name"],
+            permissions=form.cleaned_data["permissions"],
+            provider_ids=form.cleaned_data.get("provider_ids", []),
+            lifetime=form.lifetime,
+            created_by=request.user,
+            actor=member_of(request),
+        )
+        return render(request, "portal/api_key_created.html", {"key": key, "text": text})
+    status = 422 if form.is_bound and form.errors else 200
+    return render(request, "portal/api_key_create.html", {"form": form}, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_key_revoke(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResponse:
+    """Revoke a key: ask first."""
+    application = application_for(request, slug, Permission.MANAGE_APPLICATION)
+    key = get_object_or_404(ApiKey.objects.visible_to(application).select_related("application"), pk=pk)
+    if request.method == "POST":
+        if api_keys.revoke(key, actor=member_of(request)):
+            messages.success(request, f"Revoked. Nobody gets in with “{key.name}” any more.")
+        else:
+            messages.info(request, f"“{key.name}” was revoked before.")
+        return redirect("api-key-list", slug)
+    return render(request, "portal/api_key_revoke.html", {"key": key})
