@@ -108,6 +108,7 @@ def in_sandbox(spec: ProviderSpec, sandbox_url: str) -> ProviderSpec:
         refresh_url=moved(spec.refresh_url),
         userinfo=moved_endpoint(spec.userinfo),
         sites=moved_endpoint(spec.sites),
+        site_base_urls={product: moved(url) for product, url in spec.site_base_urls.items()},
         revoke=moved_endpoint(spec.revoke),
         revoke_page=moved(spec.revoke_page),
     )
@@ -181,6 +182,7 @@ def _spec(top: Reader) -> ProviderSpec:
         profile=_profile(userinfo.required_child("fields")) if userinfo else None,
         sites=_endpoint(sites) if sites else None,
         sites_reader=sites.one_of("reader", sorted(SITE_READERS)) if sites else "",
+        site_base_urls=_base_urls(sites.child("base_urls")) if sites else {},
         revoke=_revoke(revoke) if revoke and "url" in revoke.table else None,
         revoke_text=revoke.text("text", "") if revoke else "",
         revoke_page=revoke.url("page", "") if revoke else "",
@@ -218,6 +220,10 @@ def _endpoint(reader: Reader) -> Endpoint:
 
 def _revoke(reader: Reader) -> Endpoint:
     return Endpoint(url=reader.url("url"), method="POST", headers=reader.named_texts("headers"))
+
+
+def _base_urls(reader: Reader | None) -> dict[str, str]:
+    return {product: reader.url(product) for product in tuple(reader.table)} if reader else {}
 
 
 def _profile(reader: Reader) -> ProfileFields:

@@ -195,6 +195,8 @@ class ProviderSpec:
     userinfo_scope: str = ""
     sites: Endpoint | None = None
     sites_reader: str = ""  # Name of a function in providers/sites.py.
+    # By product: where its calls go; {cloud_id} stands for the site.
+    site_base_urls: Mapping[str, str] = field(default_factory=dict)
     revoke: Endpoint | None = None
     revoke_text: str = ""  # What people can do themselves, said truthfully.
     revoke_page: str = ""

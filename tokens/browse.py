@@ -101,6 +101,11 @@ def page_of(grants: QuerySet[Grant], *, newer: str = "", older: str = "", size: 
     )
 
 
+def is_cursor(text: str) -> bool:
+    """Tell whether a text can be read as a cursor."""
+    return _read_cursor(text) is not None
+
+
 def _beyond(grants: QuerySet[Grant], place: tuple[dt.datetime, uuid.UUID], way: str) -> QuerySet[Grant]:
     at, pk = place
     # The first condition is implied by the second; it is the one that the index can use.

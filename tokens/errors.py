@@ -6,6 +6,8 @@ ever holds a provider's own text, a token or a code.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class TokenError(Exception):
     """Something that a person or a program can do something about."""
@@ -14,8 +16,10 @@ class TokenError(Exception):
     status = 400
     message = "That did not work."
 
-    def __init__(self, message: str = "") -> None:
+    def __init__(self, message: str = "", **members: Any) -> None:
         self.message = message or self.message
+        # What a program needs to recover, for the API's problem document.
+        self.members = members
         super().__init__(self.message)
 
 
@@ -100,6 +104,44 @@ class ClientRefusedError(TokenError):
     code = "client_refused"
     status = 503
     message = "The provider refuses the client ID or secret. An admin must replace the secret under OAuth Providers."
+
+
+class NotConfirmedError(TokenError):
+    """A token of a grant that nobody has vouched for yet (A5)."""
+
+    code = "not_confirmed"
+    status = 409
+    message = (
+        "This connection is waiting for confirmation. Exchange the one-time code that came with the end user, or have "
+        "a member confirm the account on the portal."
+    )
+
+
+class RevokedError(TokenError):
+    """A token of a grant that was taken back."""
+
+    code = "revoked"
+    status = 409
+    message = "This connection was revoked, and its tokens are erased. Make a new connect session."
+
+
+class UnreadableTokenError(TokenError):
+    """A stored token that does not open, or is not there."""
+
+    code = "unreadable_token"
+    status = 503
+    message = (
+        "The stored token cannot be decrypted. Whoever runs the portal must look at its ENCRYPTION_KEYS; "
+        "connecting again replaces the token."
+    )
+
+
+class AuditUnavailableError(TokenError):
+    """A hand-out that could not be written down, so it did not happen (D9)."""
+
+    code = "audit_unavailable"
+    status = 503
+    message = "The audit log could not be written, so no token is handed out. Try again in a few seconds."
 
 
 class NotPendingError(TokenError):

@@ -1,10 +1,11 @@
-"""Addresses of the members' pages: Overview and Connections."""
+"""Addresses of the API, of connecting, and of the members' pages: Overview and Connections."""
 
 from django.urls import include, path
 
 from tokens.views import grant_actions, grants, links, overview
 
 urlpatterns = [
+    path("api/v1/", include("tokens.api.urls")),
     path("", include("tokens.connect_urls")),
     path("applications/<slug:slug>/", overview.application_overview, name="application-overview"),
     path("applications/<slug:slug>/connections/", grants.grant_list, name="grant-list"),

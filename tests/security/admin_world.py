@@ -24,7 +24,7 @@ from django.urls import reverse
 from portal.audit import SYSTEM, record
 from portal.encryption import seal
 from portal.keycheck import check_keys
-from portal.models import Application, Event, Invitation, Role, User
+from portal.models import ApiKey, Application, Event, Invitation, Role, User
 from portal.models.applications import digest
 from portal.people import MFAAdapter
 from tests.factories import (
@@ -69,6 +69,15 @@ def world(db: None) -> dict[str, Any]:
         email="new@acme.example",
         role=Role.ADMIN,
         token_digest=digest(f"{CANARY}-invitation"),
+        expires_at=database_now() + timedelta(days=1),
+    )
+    ApiKey.objects.create(
+        application=config.application,
+        name="back end",
+        public_id="0123456789ab",
+        secret_digest=digest(f"{CANARY}-key"),
+        permissions=["tokens:read"],
+        created_by=superuser,
         expires_at=database_now() + timedelta(days=1),
     )
     grant = GrantFactory.create(

@@ -16,10 +16,11 @@ from django.contrib.auth.models import AnonymousUser
 from django.db import transaction
 from django.urls import NoReverseMatch, URLPattern, URLResolver, get_resolver, reverse
 
+from portal import api_keys
 from portal.access import PERMISSIONS, Permission
 from portal.audit import SYSTEM
 from portal.invitations import invite
-from portal.models import Application, Invitation, Membership, Role
+from portal.models import ApiKey, Application, Invitation, Membership, Role
 from tests.factories import GrantFactory, ProviderConfigFactory
 from tokens.connect import open_session
 from tokens.models import Confirmation
@@ -85,6 +86,7 @@ class World:
     link: str
     connect_session: Any
     connect_link: str
+    api_key: ApiKey
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,20 @@ def _invitation(world: World) -> list[object]:
     return ["acme-tasks", world.invitation.pk]
 
 
+def _api_key(world: World) -> list[object]:
+    return ["acme-tasks", world.api_key.pk]
+
+
 def _provider(world: World) -> list[object]:
     return ["acme-tasks", "atlassian"]
 
 
 def _grant(world: World) -> list[object]:
     return ["acme-tasks", world.grant.pk]
+
+
+def _api_grant(world: World) -> list[object]:
+    return [world.grant.pk]
 
 
 def _session(world: World) -> list[object]:
@@ -129,13 +139,17 @@ def _link(world: World) -> list[object]:
 
 
 # Arguments that name something inside an application by its id.
-BELOW = {_member, _invitation, _grant}
+BELOW = {_member, _invitation, _grant, _api_key}
 
 MANAGE = Permission.MANAGE_PROVIDERS
 OPERATE, GRANTS = Permission.OPERATE_GRANTS, Permission.MANAGE_GRANTS
 PEOPLE_MANAGERS = Permission.MANAGE_MEMBERS
 # The pages of one browser's connect session: to every other browser they are not there (A3).
 NOT_THEIRS = everybody(404)
+# The API: a login counts for nothing there (tests/security/test_api.py has it with keys).
+NO_KEY, NO_METHOD = everybody(401), everybody(405)
+# Methods beside GET and POST that exist.
+MORE_METHODS = {"api-grant": {"delete"}, "api-nothing": {"put", "patch", "delete", "trace"}}
 
 ADDRESSES: dict[str, Address] = {
     # --- portal
@@ -162,6 +176,13 @@ ADDRESSES: dict[str, Address] = {
     "invitation-accept": Address(
         lambda world: [world.link], everybody(), {**everybody(403), "anonymous": 422}
     ),
+    "api-key-list": Address(_slug, allowed(Permission.MANAGE_APPLICATION), nobody()),
+    "api-key-create": Address(
+        _slug, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
+    ),
+    "api-key-revoke": Address(
+        _api_key, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 302)
+    ),
     "audit-log": Address(_slug, allowed(Permission.VIEW_AUDIT), nobody()),
     "audit-export": Address(_slug, nobody(), allowed(Permission.VIEW_AUDIT)),
     # --- providers
@@ -184,6 +205,16 @@ ADDRESSES: dict[str, Address] = {
     "grant-confirm": Address(_grant, nobody(), allowed(GRANTS, 302)),
     "grant-reject": Address(_grant, nobody(), allowed(GRANTS, 302)),
     "grant-revoke": Address(_grant, allowed(GRANTS), allowed(GRANTS, 302)),
+    # --- the API
+    "api-token": Address(_nothing, NO_KEY, NO_METHOD),
+    "api-grants": Address(_nothing, NO_KEY, NO_METHOD),
+    "api-grant": Address(_api_grant, NO_KEY, NO_METHOD),
+    "api-grant-token": Address(_api_grant, NO_KEY, NO_METHOD),
+    "api-connect-sessions": Address(_nothing, NO_METHOD, NO_KEY),
+    "api-connect-session": Address(_session, NO_KEY, NO_METHOD),
+    "api-connect-exchange": Address(_nothing, NO_METHOD, NO_KEY),
+    "api-problem": Address(lambda world: ["not_found"], everybody(), NO_METHOD),
+    "api-nothing": Address(lambda world: ["nothing/here"], everybody(404), everybody(404)),
     # --- end users: no login, the browser that connects is what counts
     "connect-page": Address(_link, everybody(), nobody(is_public=True)),
     "connect-start": Address(_link, nobody(is_public=True), everybody(303)),
@@ -216,6 +247,7 @@ def world(cast, sandbox) -> World:
         link=invited.shown_url.split("/")[-2],
         connect_session=session,
         connect_link=link,
+        api_key=api_keys.create(cast.application, name="back end", permissions=["connect"], actor=SYSTEM)[0],
     )
 
 
@@ -263,7 +295,7 @@ def test_methods_that_do_not_exist_are_405_d12(world):
 
     for name, address in ADDRESSES.items():
         url = reverse(name, args=address.args(world))
-        for method in ("put", "patch", "delete", "trace"):
+        for method in {"put", "patch", "delete", "trace"} - MORE_METHODS.get(name, set()):
             assert getattr(client, method)(url).status_code == 405, f"{method} {url}"
 
 

@@ -1,0 +1,127 @@
+"""The door of the API: which methods there are, whose key it is, what the key may do, and what may be sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.views.decorators.csrf import csrf_exempt
+
+from portal.api_keys import KEY_PATTERN, recognise
+from portal.audit import api_key_of, client_address
+from providers.catalog_loader import UnknownProviderError
+from providers.models import ProviderConfig
+from tokens.api.fields import Fields, body_of
+from tokens.api.problems import (
+    BadKeyError,
+    MethodNotAllowedError,
+    MisplacedKeyError,
+    MissingPermissionError,
+    NoKeyError,
+    problem,
+)
+from tokens.errors import ProviderDisabledError, TokenError
+from tokens.models import ConnectSession, Grant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from django.db.models import QuerySet
+    from django.http import HttpRequest, HttpResponse, JsonResponse
+
+    from portal.audit import Actor
+    from portal.models import ApiKey, Application
+    from portal.models.api_keys import KeyPermission
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that was let in. Everything is looked up through it, so nothing else's is ever found (D1, D2)."""
+
+    key: ApiKey
+    actor: Actor
+    fields: Fields
+
+    @property
+    def application(self) -> Application:
+        """Return the application whose key it is."""
+        return self.key.application
+
+    def configs(self) -> QuerySet[ProviderConfig]:
+        """Return the provider configurations that the key may be used for."""
+        found = ProviderConfig.objects.visible_to(self.application).select_related("application")
+        return found.filter(provider_id__in=self.key.provider_ids) if self.key.provider_ids else found
+
+    def grants(self) -> QuerySet[Grant]:
+        """Return the grants that the key may be used for, with what they are shown with."""
+        found = Grant.objects.filter(application=self.application, provider_config__in=self.configs())
+        return found.select_related("provider_config__application").prefetch_related("sites")
+
+    def sessions(self) -> QuerySet[ConnectSession]:
+        """Return the connect sessions that the key may be used for."""
+        found = ConnectSession.objects.filter(
+            application=self.application, provider_config__in=self.configs()
+        )
+        return found.select_related("provider_config__application", "grant")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One method of one address."""
+
+    carry_out: Callable[..., JsonResponse]
+    permission: KeyPermission
+    takes: frozenset[str] = field(default_factory=frozenset)
+
+
+def resource(**operations: Operation) -> Callable[..., HttpResponse]:
+    """Return the view of an address that has these methods."""
+
+    @csrf_exempt  # A key in a header lets callers in; a browser sends nothing by itself that would be believed.
+    @login_not_required  # Back ends have no login; the key is what lets them in.
+    def view(request: HttpRequest, **path: Any) -> HttpResponse:
+        response: HttpResponse
+        try:
+            response = _answer(request, operations, path)
+        except UnknownProviderError:
+            response = problem(
+                ProviderDisabledError("The portal has no catalog file for this provider any more.")
+            )
+        except TokenError as error:
+            response = problem(error)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    return view
+
+
+def _answer(request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any]) -> HttpResponse:
+    operation = operations.get(request.method or "")
+    if operation is None:
+        raise MethodNotAllowedError(allow=sorted(operations))
+    _refuse_misplaced_key(request)
+    key = _key_of(request)
+    if operation.permission not in key.permissions:
+        raise MissingPermissionError(missing_permission=operation.permission.value)
+    fields = Fields.of(request, operation.takes)
+    return operation.carry_out(Call(key, api_key_of(request, key), fields), **path)
+
+
+def _refuse_misplaced_key(request: HttpRequest) -> None:
+    """Raise MisplacedKeyError for a key in the address or the body, right or wrong (D4)."""
+    in_address = any(
+        KEY_PATTERN.search(text) for name, values in request.GET.lists() for text in [name, *map(str, values)]
+    )
+    if in_address or KEY_PATTERN.search(body_of(request).decode(errors="replace")):
+        raise MisplacedKeyError
+
+
+def _key_of(request: HttpRequest) -> ApiKey:
+    scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not presented.strip():
+        raise NoKeyError
+    key = recognise(presented.strip(), ip_address=client_address(request))
+    if key is None:
+        raise BadKeyError
+    return key
