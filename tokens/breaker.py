@@ -73,10 +73,12 @@ def _pause(results: list[Result]) -> None:
         ProviderConfig.objects.filter(pk=results[0].config.pk).update(paused_until=Now() + max(waits))
 
 
-def may_end(grant: Grant, config: ProviderConfig, now: dt.datetime) -> bool:
+def may_end(config: ProviderConfig, now: dt.datetime) -> bool:
     """Tell whether one more grant of this provider may end now: a flood of refusals is the provider's incident."""
     ours = Grant.objects.filter(provider_config__provider_id=config.provider_id)
     ended = ours.filter(status=GrantStatus.NEEDS_RECONNECT, ended_at__gt=now - WINDOW).count()
     if ended < FEW:
         return True
-    return ended < SHARE * ours.filter(status=GrantStatus.ACTIVE).count()
+    # Whether there are enough, not how many: a provider may have a million.
+    enough = int(ended / SHARE) + 1
+    return ours.filter(status=GrantStatus.ACTIVE)[:enough].count() == enough

@@ -43,8 +43,11 @@ def due_after(policy: RefreshPolicy, grant_id: uuid.UUID, lifetime: timedelta) -
     """Return how long after issue a refresh is due.
 
     The refresh comes ahead of expiry by no more than the leeway, so that an old access token still in a caller's
-    hands outlives its replacement's arrival; at most a third of a short life, less a stable jitter.
+    hands outlives its replacement's arrival; at most a third of a short life, less a stable jitter. Where nothing
+    can replace it, it is used to its end.
     """
+    if policy.rotation is Rotation.NONE:
+        return lifetime
     ahead = min(policy.ahead, lifetime / 3)
     if policy.leeway:
         ahead = min(ahead, policy.leeway)

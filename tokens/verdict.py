@@ -73,11 +73,13 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
     """End a grant, but only after the verdict was confirmed once: a sibling's late success may still land."""
     claim = result.claim
     cause = LOST_ANSWER if claim.inflight_since else failure.cause
-    is_confirmed = grant.fail_outcome == Outcome.GRANT_DEAD
+    # Without a refresh token nobody was asked, so there is nothing to confirm, and no flood of refusals.
+    was_asked = claim.refresh_token is not None
+    is_confirmed = not was_asked or grant.fail_outcome == Outcome.GRANT_DEAD
     grant.fail_count += 1
     grant.fail_outcome = Outcome.GRANT_DEAD
     grant.cause = cause[:200]
-    is_guarded = is_confirmed and not may_end(grant, result.config, now)
+    is_guarded = was_asked and is_confirmed and not may_end(result.config, now)
     if is_guarded:
         result.config.note_problem("many_refused")
         grant.cause = "many connections were refused at once; it is tried again before it ends"

@@ -9,7 +9,8 @@ import pytest
 
 from portal.models import AuditEvent, Event
 from providers.models import ProviderConfig
-from tests.factories import database_now
+from tests.factories import GrantFactory, database_now
+from tokens.breaker import may_end
 from tokens.engine import drain
 from tokens.errors import ProviderUnavailableError
 from tokens.models import Grant, GrantStatus
@@ -148,3 +149,27 @@ def test_endings_of_long_ago_do_not_hold_back_todays(
     drain()
 
     assert Grant.objects.get(pk=grant.pk).status == GrantStatus.NEEDS_RECONNECT
+
+
+def test_grants_without_a_refresh_token_end_with_their_access_and_alarm_nobody(
+    config: ProviderConfig,
+) -> None:
+    for _ in range(8):
+        GrantFactory(expired=True, provider_config=config, refresh_token=None)
+
+    drain()
+
+    config.refresh_from_db()
+    assert config.problem_code == ""
+    assert Grant.objects.filter(status=GrantStatus.NEEDS_RECONNECT).count() == 8
+
+
+@pytest.mark.parametrize(("working", "may"), [(119, False), (121, True)])
+def test_the_more_grants_there_are_the_more_may_end_at_once(
+    config: ProviderConfig, working: int, may: bool
+) -> None:
+    for _ in range(6):
+        GrantFactory(needs_reconnect=True, ended_at=database_now(), provider_config=config)
+    GrantFactory.create_batch(working, provider_config=config)
+
+    assert may_end(config, database_now()) is may

@@ -41,6 +41,11 @@ def test_a_short_life_is_used_for_more_than_half(life: timedelta, grant_id: uuid
     assert schedule.due_after(STRICT, grant_id, life) > life / 2
 
 
+@given(lives, grants)
+def test_without_a_refresh_token_access_lasts_to_its_end(life: timedelta, grant_id: uuid.UUID) -> None:
+    assert schedule.due_after(RefreshPolicy(Rotation.NONE), grant_id, life) == life
+
+
 @given(grants)
 def test_jitter_is_the_same_for_the_same_grant(grant_id: uuid.UUID) -> None:
     most = timedelta(minutes=1)
