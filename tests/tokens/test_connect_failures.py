@@ -14,6 +14,8 @@ from tokens.failures import FAILURES
 from tokens.models import Confirmation, Grant
 
 if TYPE_CHECKING:
+    from django.test import Client
+
     from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
@@ -87,6 +89,14 @@ def test_an_answer_with_neither_code_nor_error(config: ProviderConfig, sandbox: 
 
     assert page.status_code == 400
     assert "The answer is incomplete" in text_of(page)
+    assert "Atlassian sent you back without" in text_of(page)
+
+
+def test_a_page_that_may_not_name_the_provider_still_begins_its_sentence_well(client: Client) -> None:
+    page = client.get("/oauth/callback/acme-tasks/atlassian?state=a&state=b")
+
+    assert page.status_code == 400
+    assert "The provider sent you back without what is needed." in text_of(page)
 
 
 def test_a_code_that_the_provider_refuses(config: ProviderConfig, sandbox: SandboxThread) -> None:

@@ -34,13 +34,13 @@ def failure_page(
         }
     return_url = return_url_of(session) if session else ""
     may_try_again = session is not None and words.may_try_again and _is_usable(request, session)
-    title = words.title.format(**names)
+    title, text = words.title.format(**names), words.text.format(**names)
     response = render(
         request,
         "connect/failure.html",
         {
             "title": title[:1].upper() + title[1:],
-            "text": words.text.format(**names),
+            "text": text[:1].upper() + text[1:],
             "provider_name": names["provider"],
             "session": session,
             "application": session.application if session else None,
