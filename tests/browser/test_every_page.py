@@ -88,7 +88,6 @@ LOOKS = {
     "full-connection-revoke": Look(grant_page(LONG_USER, "grant-revoke"), "cannot be undone"),
     "full-settings": Look(f"{APP}/full/settings/", "Allowed return origins"),
     "full-members": Look(f"{APP}/full/members/", "Sascha"),
-    "full-audit-log": Look(f"{APP}/full/audit-log/?who=portal", "nightly report"),
     "full-provider": Look(f"{APP}/full/providers/atlassian/", "fewer scopes than this"),
     "full-provider-another-app": Look(
         f"{APP}/full/providers/atlassian/", "Save it anyway", act=another_app

@@ -149,7 +149,7 @@ def test_a_connect_link_is_made_shown_and_copied(page: Page, sign_in: SignIn, ca
 
     page.get_by_text("it is shown only once").wait_for()
     assert re.search(r"/connect/[\w-]{20,}/", page.locator(".copy code").inner_text())
-    look(page, "connect-link")
+    look(page, "connect-link-made")
 
 
 def test_typing_searches_at_once_and_the_address_can_be_shared(
