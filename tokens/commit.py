@@ -6,12 +6,13 @@ that arrives after its claim ran out is as good as any, and one for a generation
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.db import connection, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from providers.oauth import Failure, TokenSet
 from tokens.accept import accept
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import uuid
 
     from tokens.results import Committed, Result
+
+logger = logging.getLogger(__name__)
 
 _CLOSE = """
 UPDATE tokens_refreshattempt r
@@ -51,6 +54,25 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
         _count(ordered, done)
         note_health(ordered, done)
     return done
+
+
+def commit_held(results: list[Result], *, hold: timedelta) -> dict[uuid.UUID, Committed]:
+    """Commit; while the database is gone, hold the answers in memory and try again: they can't be had twice.
+
+    Raises Django's OperationalError or InterfaceError if it is not back after `hold`.
+    """
+    give_up = time.monotonic() + hold.total_seconds()
+    pause = 0.1
+    while True:
+        try:
+            return commit(results)
+        except (OperationalError, InterfaceError):
+            if time.monotonic() > give_up:
+                raise
+            logger.warning("The database is gone; holding %d answers and trying again.", len(results))
+            connection.close()
+            time.sleep(pause)
+            pause = min(pause * 2, 5)
 
 
 def _close_attempts(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:

@@ -21,7 +21,7 @@ from providers.models import ProviderConfig
 from providers.oauth import Failure, OutgoingRequest, TokenSet
 from providers.spec import Outcome
 from tokens.claim import claim_due
-from tokens.commit import commit
+from tokens.commit import commit_held
 from tokens.models import Trigger
 from tokens.refresh import prepare, too_late
 from tokens.results import Result
@@ -149,7 +149,7 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
                 attempts += len(claims)
             if not calls.under_way:
                 return attempts
-            _commit_held(calls.finished())
+            commit_held(calls.finished(), hold=HOLD)
 
 
 def _load(configs: dict[uuid.UUID, ProviderConfig], claims: list[Claim]) -> None:
@@ -157,20 +157,3 @@ def _load(configs: dict[uuid.UUID, ProviderConfig], claims: list[Claim]) -> None
     if missing:
         found = ProviderConfig.objects.select_related("application").filter(pk__in=missing)
         configs.update({config.pk: config for config in found})
-
-
-def _commit_held(results: list[Result]) -> None:
-    """Commit, and while the database is gone hold the answers in memory and try again: they can't be had twice."""
-    give_up = time.monotonic() + HOLD.total_seconds()
-    pause = 0.1
-    while True:
-        try:
-            commit(results)
-            return
-        except (OperationalError, InterfaceError):
-            if time.monotonic() > give_up:
-                raise
-            logger.warning("The database is gone; holding %d answers and trying again.", len(results))
-            connection.close()
-            time.sleep(pause)
-            pause = min(pause * 2, 5)

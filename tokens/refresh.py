@@ -18,7 +18,7 @@ from providers.oauth import Failure, OutgoingRequest
 from providers.spec import Outcome
 from tokens.claim import Claim, claim_one
 from tokens.clock import database_now
-from tokens.commit import commit
+from tokens.commit import commit_held
 from tokens.errors import (
     ClientRefusedError,
     ForeignDatabaseError,
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 POLL = 0.1
+# How long an answer is held, and its commit tried again, when the database is gone. Somebody is waiting.
+HOLD = timedelta(seconds=30)
 
 
 def prepare(claim: Claim, config: ProviderConfig) -> OutgoingRequest | Result:
@@ -139,7 +141,7 @@ def _carry_out(claim: Claim) -> Committed:
         answer = http.send_blocking(request)
         came_to = oauth.read_token_answer(config.spec, answer, grant_type="refresh_token")
         result = Result(claim, config, came_to, sent, time.monotonic())
-    return commit([result])[claim.grant_id]
+    return commit_held([result], hold=HOLD)[claim.grant_id]
 
 
 def _why_not(grant: Grant) -> Exception:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError, connection
 
 from providers.models import ProviderConfig
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
 from tests.factories import GrantFactory, ProviderConfigFactory
 from tokens.claim import claim_one
-from tokens.commit import commit
+from tokens.commit import commit, commit_held
 from tokens.erase import erase_all_of_provider
 from tokens.models import Grant, RefreshCount, Trigger
 from tokens.results import FENCED, UNREADABLE, Result
@@ -27,6 +28,17 @@ def result_of(grant: Grant, came_to: TokenSet | Failure | str) -> Result:
     assert claim is not None
     config = ProviderConfig.objects.select_related("application").get(pk=grant.provider_config_id)
     return Result(claim, config, came_to)
+
+
+def cut_off() -> None:
+    """End this thread's session at the database from another one, as a failover does."""
+    other = connection.copy()
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        (pid,) = cursor.fetchone()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+    other.close()
 
 
 @pytest.mark.parametrize("came_to", [TOKENS, REFUSED, UNREADABLE])
@@ -60,3 +72,21 @@ def test_a_provider_that_was_deleted_meanwhile_takes_no_other_answer_along(
     assert list(RefreshCount.objects.values_list("provider_config", "count")) == [
         (other.provider_config_id, 1)
     ]
+
+
+def test_an_answer_is_held_until_the_database_is_back() -> None:
+    grant = GrantFactory(due=True)
+    result = result_of(grant, TOKENS)
+    cut_off()
+
+    commit_held([result], hold=timedelta(seconds=10))
+
+    assert Grant.objects.get().gen == grant.gen + 1
+
+
+def test_after_the_time_to_hold_it_the_error_is_raised() -> None:
+    result = result_of(GrantFactory(due=True), TOKENS)
+    cut_off()
+
+    with pytest.raises(OperationalError):
+        commit_held([result], hold=timedelta(seconds=-1))

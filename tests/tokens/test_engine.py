@@ -8,18 +8,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from django.db import connection
 
-from providers.oauth import TokenSet
 from providers.spec import LONGEST_READ
 from tokens import engine
-from tokens.claim import claim_one
 from tokens.engine import drain
-from tokens.models import Grant, RefreshAttempt, Trigger
-from tokens.results import Result
+from tokens.models import Grant, RefreshAttempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
     Connect = Callable[..., Grant]
@@ -46,29 +42,6 @@ def third_claim_finds_no_database(transactional_db: None) -> Iterator[None]:
     yield
     with connection.cursor() as cursor:
         cursor.execute("DROP FUNCTION end_the_session CASCADE")
-
-
-def cut_off() -> None:
-    """End this thread's session at the database from another one, as a failover does."""
-    other = connection.copy()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone()
-    with other.cursor() as cursor:
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-    other.close()
-
-
-def test_an_answer_is_held_until_the_database_is_back(connect: Connect, config: ProviderConfig) -> None:
-    grant = connect(due=True)
-    claim = claim_one(grant, trigger=Trigger.BEAT)
-    assert claim is not None
-    result = Result(claim, config, TokenSet("new-access", "new-refresh", timedelta(hours=1), None))
-    cut_off()
-
-    engine._commit_held([result])
-
-    assert Grant.objects.get(pk=grant.pk).gen == grant.gen + 1
 
 
 @pytest.mark.usefixtures("third_claim_finds_no_database")

@@ -30,7 +30,7 @@ from tokens.results import FENCED, Committed, Result
 from tokens.revoke import revoke
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from providers.sandbox.thread import SandboxThread
@@ -567,3 +567,36 @@ def test_two_claims_of_one_grant_are_told_apart_by_their_epoch(connect: Connect)
 
     assert second.epoch == first.epoch + 1
     assert RefreshAttempt.objects.filter(grant=grant).count() == 2
+
+
+ONE_COMMIT_FINDS_NO_DATABASE = """
+CREATE SEQUENCE commits;
+CREATE FUNCTION end_the_session() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF nextval('commits') = 1 THEN
+        PERFORM pg_terminate_backend(pg_backend_pid());
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER end_the_session BEFORE UPDATE ON tokens_granttokens
+    FOR EACH ROW EXECUTE FUNCTION end_the_session();
+"""
+
+
+@pytest.fixture
+def one_commit_finds_no_database(transactional_db: None) -> Iterator[None]:
+    with connection.cursor() as cursor:
+        cursor.execute(ONE_COMMIT_FINDS_NO_DATABASE)
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("DROP FUNCTION end_the_session CASCADE; DROP SEQUENCE commits")
+
+
+@pytest.mark.usefixtures("one_commit_finds_no_database")
+def test_a_readers_answer_outlives_a_failover(connect: Connect, sandbox: SandboxThread) -> None:
+    grant = connect(expired=True)
+
+    served = ensure_fresh(grant, min_ttl=timedelta(minutes=5))
+
+    assert served.gen == grant.gen + 1
+    assert len(token_calls(sandbox)) == 1
