@@ -104,7 +104,7 @@ APPLICATIONS = {
 
 
 def _application(people: dict[str, User], slug: str, name: str) -> Application:
-    application: Application = ApplicationFactory(
+    application: Application = ApplicationFactory.create(
         name=name, slug=slug, return_origins=["https://app.example", "https://staging.app.example:8443"]
     )
     for role, user in zip((Role.OWNER, Role.SUPPORT, Role.AUDITOR), people.values(), strict=True):
@@ -114,13 +114,13 @@ def _application(people: dict[str, User], slug: str, name: str) -> Application:
 
 def _full(application: Application, owner: User) -> ProviderConfig:
     """Every scope there is, and more connections than fit on a page, one of them with everything long."""
-    config: ProviderConfig = ProviderConfigFactory(
+    config: ProviderConfig = ProviderConfigFactory.create(
         application=application,
         scopes=list(catalog()["atlassian"].scopes),
         secret_set_by=owner,
         created_by=owner,
     )
-    grant: Grant = GrantFactory(
+    grant: Grant = GrantFactory.create(
         provider_config=config,
         end_user="0b5c3f0e-6c9f-4a39-9f0c-a-very-long-id-of-an-end-user-without-any-place-to-break",
         label="Maximiliana von und zu Hohenstein-Wittelsbach, Sales (EMEA), second account",
@@ -192,7 +192,7 @@ def _broken(application: Application) -> None:
         provider_config=config, fail_outcome=Outcome.CLIENT_BAD, cause="Atlassian refuses the client"
     )
     config.note_problem("client_refused")
-    gone = ProviderConfigFactory(
+    gone = ProviderConfigFactory.create(
         application=application, provider_id="gitlab-of-our-own", scopes=["read_user", "api"]
     )
     GrantFactory(provider_config=gone, end_user="gone")
