@@ -12,7 +12,7 @@ from django.core.exceptions import ValidationError
 from portal import admin_accounts, admin_api_keys, admin_audit, admin_people  # noqa: F401
 from portal.admin_base import HistoryAdmin, PortalAdmin, link_to_list
 from portal.audit import record, staff_of
-from portal.members import lock_members
+from portal.members import lock_members, withdraw_invitations_of
 from portal.models import Application, Event, Invitation, Membership, Role
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class ApplicationAdmin(PortalAdmin):
                 subject_name=str(one.user),
                 role=one.role,
             )
+            withdraw_invitations_of(one.user, application, actor=actor)
 
 
 @admin.register(Membership)

@@ -98,10 +98,7 @@ def change_role(membership: Membership, role: Role, *, by: User, actor: Actor) -
 
 
 def remove(membership: Membership, *, by: User, actor: Actor) -> None:
-    """Remove a member, or let them leave. Open invitations that they made go too. Raises MemberError.
-
-    Whoever invited somebody has seen the link, and could otherwise come back through it.
-    """
+    """Remove a member, or let them leave. Open invitations that they made go too. Raises MemberError."""
     application = membership.application
     with transaction.atomic():
         lock_members(application)
@@ -119,19 +116,25 @@ def remove(membership: Membership, *, by: User, actor: Actor) -> None:
             role=Role(membership.role).label,
             left=membership.user_id == by.pk,
         )
-        for invitation in Invitation.objects.open().filter(
-            application=application, invited_by=membership.user
-        ):
-            record(
-                Event.MEMBER_INVITATION_WITHDRAWN,
-                actor=actor,
-                application=application,
-                subject=invitation,
-                subject_name=invitation.email,
-                why="whoever made it was removed",
-            )
-            invitation.delete()
+        withdraw_invitations_of(membership.user, application, actor=actor)
         membership.delete()
+
+
+def withdraw_invitations_of(user: User, application: Application, *, actor: Actor) -> None:
+    """End what a removed member has invited, in the caller's transaction.
+
+    Whoever invited somebody has seen the link, and could otherwise come back through it.
+    """
+    for invitation in Invitation.objects.open().filter(application=application, invited_by=user):
+        record(
+            Event.MEMBER_INVITATION_WITHDRAWN,
+            actor=actor,
+            application=application,
+            subject=invitation,
+            subject_name=invitation.email,
+            why="whoever made it was removed",
+        )
+        invitation.delete()
 
 
 def _reread(membership: Membership) -> Membership:

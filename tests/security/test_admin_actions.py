@@ -7,12 +7,15 @@ from allauth.usersessions.models import UserSession
 from django.contrib.sessions.models import Session
 from django.urls import reverse
 
-from portal.audit import SYSTEM, record
+from portal.audit import SYSTEM, Actor, record
+from portal.invitations import invite
 from portal.models import AuditEvent, Event, Membership, Role
+from portal.models.audit import ActorKind
 from providers.models import ProviderConfig
 from tests.factories import (
     CANARY,
     GrantFactory,
+    MembershipFactory,
 )
 from tests.security.admin_world import act
 from tokens.models import (
@@ -131,6 +134,30 @@ def test_members_changed_by_staff_are_audited_and_an_owner_stays(superuser, worl
         (Event.MEMBER_JOINED, "staff@acme.example"),
         (Event.MEMBER_ROLE_CHANGED, "owner@acme.example"),
     }
+
+
+def test_the_invitations_of_a_member_whom_staff_remove_end(superuser, world):
+    application, membership = world["config"].application, world["membership"]
+    member = MembershipFactory(application=application, role=Role.ADMIN)
+    invite(
+        application,
+        email="friend@example.com",
+        role=Role.ADMIN,
+        by=member.user,
+        actor=Actor(ActorKind.MEMBER, str(member.user.pk)),
+    )
+    form = {"memberships-TOTAL_FORMS": "2", "memberships-INITIAL_FORMS": "2"}
+    for number, one in enumerate([membership, member]):
+        form[f"memberships-{number}-id"] = str(one.pk)
+        form[f"memberships-{number}-application"] = str(application.pk)
+        form[f"memberships-{number}-role"] = one.role
+    form["memberships-1-DELETE"] = "on"
+
+    answer = superuser.post(reverse("admin:portal_application_change", args=[application.pk]), form)
+
+    assert answer.status_code == 302
+    assert not application.invitations.filter(email="friend@example.com").exists()
+    assert AuditEvent.objects.filter(event=Event.MEMBER_INVITATION_WITHDRAWN, actor_kind="staff").exists()
 
 
 def test_a_provider_disabled_by_staff_is_audited(superuser, world):
