@@ -43,10 +43,6 @@ class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):
         """Keep those of one application."""
         return self.filter(application=application)
 
-    def working(self) -> Self:
-        """Keep those that may connect, refresh and hand out."""
-        return self.filter(is_enabled=True, application__archived_at=None)
-
     def with_connections(self) -> Self:
         """Count the connections of each, as `connections`. Grants are known only by their reverse relation here."""
         return self.annotate(connections=models.Count("grants", filter=~models.Q(grants__status="revoked")))

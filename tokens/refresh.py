@@ -67,12 +67,12 @@ def too_late(claim: Claim) -> bool:
     return time.monotonic() > claim.send_before
 
 
-def refresh_now(grant: Grant, *, trigger: Trigger, is_forced: bool = True) -> Committed:
+def refresh_now(grant: Grant, *, trigger: Trigger) -> Committed:
     """Refresh one grant and return what it came to, committed.
 
     Raises NotRefreshableError, ProviderDisabledError or RefreshInProgressError where nothing was tried.
     """
-    claim = claim_one(grant, trigger=trigger, is_forced=is_forced)
+    claim = claim_one(grant, trigger=trigger, is_forced=True)
     if claim is None:
         raise _why_not(grant)
     return _carry_out(claim)

@@ -86,10 +86,6 @@ class Application(models.Model):
         """Tell whether refreshing, connecting and handing out have stopped."""
         return self.archived_at is not None
 
-    def tenant_id(self) -> uuid.UUID:
-        """Return what sealed columns of this application are bound to."""
-        return self.id
-
 
 class ApplicationLogo(models.Model):
     """An application's logo, apart from it so that no other query carries it."""

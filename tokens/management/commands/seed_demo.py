@@ -8,7 +8,7 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from portal.audit import SYSTEM, record
 from portal.models import Application, Event, Membership, Role, User
@@ -76,7 +76,7 @@ class Command(BaseCommand):
             provider_id="atlassian",
             client_id=SANDBOX_CLIENT_ID,
             scopes=DEMO_SCOPES,
-            secret_set_at=timezone.now(),
+            secret_set_at=Now(),
             secret_set_by=owner,
             created_by=owner,
         )
