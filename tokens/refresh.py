@@ -82,17 +82,22 @@ def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timede
     """Return the grant, read anew, with an access token good for at least min_ttl.
 
     One caller refreshes, the others wait for its generation; while the old token is good it is served whatever the
-    provider does. Raises NeedsReconnectError, ProviderDisabledError, ProviderUnavailableError,
+    provider does. A token that came while we were here is served however short it lives: a newer one would live no
+    longer. Raises NeedsReconnectError, ProviderDisabledError, ProviderUnavailableError,
     ClientRefusedError, NotRefreshableError or RefreshInProgressError.
     """
     deadline = time.monotonic() + budget.total_seconds()
     problem: Callable[[], Exception] = RefreshInProgressError
+    first_gen: int | None = None
     while True:
         grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
         now = database_now()
         if grant.status != GrantStatus.ACTIVE or not grant.provider_config.is_working:
             raise _why_not(grant)
-        if grant.access_expires_at is None or grant.access_expires_at - now >= min_ttl:
+        if first_gen is None:
+            first_gen = grant.gen
+        is_new = grant.gen != first_gen
+        if is_new or grant.access_expires_at is None or grant.access_expires_at - now >= min_ttl:
             return grant
         claim = claim_one(grant, trigger=Trigger.READER, gen=grant.gen)
         if claim is not None:
