@@ -21,7 +21,7 @@ from tokens.api.problems import (
     NoKeyError,
     problem,
 )
-from tokens.errors import ProviderDisabledError, TokenError
+from tokens.errors import NotInCatalogError, TokenError
 from tokens.models import ConnectSession, Grant
 
 if TYPE_CHECKING:
@@ -85,9 +85,7 @@ def resource(**operations: Operation) -> Callable[..., HttpResponse]:
         try:
             response = _answer(request, operations, path)
         except UnknownProviderError:
-            response = problem(
-                ProviderDisabledError("The portal has no catalog file for this provider any more.")
-            )
+            response = problem(NotInCatalogError())
         except TokenError as error:
             response = problem(error)
         response["Cache-Control"] = "no-store"

@@ -1,0 +1,418 @@
+"""Statements C9, D1 to D7 and D9: the API's keys, its borders, and what leaves through it."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.urls import get_resolver
+
+from portal import api_keys
+from portal.audit import SYSTEM
+from portal.models import ApiKey, AuditEvent, Event
+from portal.models.api_keys import KeyPermission
+from portal.models.applications import digest
+from portal.models.audit import ActorKind
+from tests.factories import CANARY, CLIENT_SECRET, GrantFactory, ProviderConfigFactory, database_now
+from tests.security.test_roles import _walk
+from tests.tokens.api.caller import Caller
+from tests.tokens.connecting import RETURN_ORIGIN, RETURN_URL, path_of
+from tokens.connect import open_session
+from tokens.hand_out import usable_until
+from tokens.models import Confirmation, ConnectSession, Grant
+
+if TYPE_CHECKING:
+    from providers.models import ProviderConfig
+
+pytestmark = pytest.mark.django_db
+
+ASKED = {"end_user": "user-1", "provider": "atlassian", "return_url": RETURN_URL}
+
+
+@pytest.fixture
+def config(cast, sandbox) -> ProviderConfig:
+    cast.application.return_origins = [RETURN_ORIGIN]
+    cast.application.save()
+    config = ProviderConfigFactory(application=cast.application)
+    sandbox.register_client(config.client_id, CLIENT_SECRET, redirect_uris=[config.redirect_uri])
+    return config
+
+
+@pytest.fixture
+def grant(config) -> Grant:
+    return GrantFactory(provider_config=config, end_user="user-1")
+
+
+@pytest.fixture
+def session(config, grant) -> ConnectSession:
+    return open_session(
+        config,
+        end_user="user-1",
+        confirmation=Confirmation.CODE,
+        actor=SYSTEM,
+        return_url=RETURN_URL,
+        reconnect_grant=grant,
+    )[0]
+
+
+def token_of(caller: Caller, grant: Grant) -> Any:
+    return caller.get(f"grants/{grant.pk}/token")
+
+
+# --- C9: keys -------------------------------------------------------------------------------------------------------
+
+
+def test_c9_a_key_has_256_random_bits_and_is_stored_as_their_digest(cast):
+    caller = Caller(cast.application)
+    _, public_id, rest = caller.text.split("_")
+    secret = rest[: api_keys.SECRET_LENGTH]
+
+    assert len(api_keys.ALPHABET) ** len(secret) >= 2**256
+    assert ApiKey.objects.get().secret_digest == digest(secret)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT k::text FROM portal_apikey k UNION ALL SELECT a::text FROM portal_auditevent a"
+        )
+        stored = str(cursor.fetchall())
+    assert public_id in stored
+    assert secret not in stored
+
+
+def test_c9_the_digest_is_compared_in_constant_time_also_for_an_unknown_id(cast, monkeypatch):
+    compared = []
+    real = hmac.compare_digest
+
+    def counting(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return real(one, other)
+
+    monkeypatch.setattr(api_keys.hmac, "compare_digest", counting)
+    caller = Caller(cast.application)
+    body = f"dpk_{'0' * 12}_{'0' * 43}"
+
+    assert api_keys.recognise(caller.text, ip_address=None) == caller.key
+    assert api_keys.recognise(body + api_keys.checksum(body), ip_address=None) is None
+
+    assert [len(a) == len(b) == 64 for a, b in compared] == [True, True]
+
+
+def test_c9_a_typo_is_caught_before_the_database_is_asked(cast, django_assert_num_queries):
+    text = Caller(cast.application).text
+    swapped = text[:20] + ("x" if text[20] != "x" else "y") + text[21:]
+
+    with django_assert_num_queries(0):
+        for wrong in (
+            swapped,
+            text[:-1],
+            text + "0",
+            text.lower() + "é",
+            "",
+            "dpk_",
+            text.replace("dpk", "xyz"),
+        ):
+            assert api_keys.recognise(wrong, ip_address=None) is None
+
+
+def test_c9_nothing_tells_why_a_key_is_refused(cast, grant):
+    revoked, expired, wrong = (Caller(cast.application) for _ in range(3))
+    api_keys.revoke(revoked.key, actor=SYSTEM)
+    ApiKey.objects.filter(pk=expired.key.pk).update(expires_at=database_now())
+    body = wrong.text[:17] + "0" * 43
+    wrong.text = body + api_keys.checksum(body)
+    unknown = Caller(cast.application)
+    unknown.text = "dpk_mistyped"
+
+    answers = [token_of(caller, grant) for caller in (revoked, expired, wrong, unknown)]
+
+    assert {answer.status_code for answer in answers} == {401}
+    assert len({answer.content for answer in answers}) == 1
+    assert answers[0]["WWW-Authenticate"].startswith("Bearer")
+
+
+# --- D1, D2: whose it is, and what a key may do ---------------------------------------------------------------------
+
+# Every operation: method, address, what is sent, and the permission it needs.
+OPERATIONS: dict[tuple[str, str], tuple[str, dict[str, Any], KeyPermission]] = {
+    ("get", "api-token"): (
+        "token",
+        {"end_user": "user-1", "provider": "atlassian"},
+        KeyPermission.TOKENS_READ,
+    ),
+    ("get", "api-grant-token"): ("grants/{grant}/token", {}, KeyPermission.TOKENS_READ),
+    ("get", "api-grants"): ("grants", {}, KeyPermission.GRANTS_READ),
+    ("get", "api-grant"): ("grants/{grant}", {}, KeyPermission.GRANTS_READ),
+    ("delete", "api-grant"): ("grants/{grant}", {}, KeyPermission.GRANTS_WRITE),
+    ("post", "api-connect-sessions"): (
+        "connect/sessions",
+        {**ASKED, "reconnect": "{grant}"},
+        KeyPermission.CONNECT,
+    ),
+    ("get", "api-connect-session"): ("connect/sessions/{session}", {}, KeyPermission.CONNECT),
+    ("post", "api-connect-exchange"): (
+        "connect/exchange",
+        {"code": "made-up", "end_user": "user-1"},
+        KeyPermission.CONNECT,
+    ),
+}
+NO_KEY_NEEDED = {"api-problem", "api-nothing"}
+
+
+def carry_out(caller: Caller, operation: tuple[str, str], *, grant: object, session: object) -> Any:
+    path, sent, _ = OPERATIONS[operation]
+    named = {"grant": str(grant), "session": str(session)}
+    fields = {name: value.format(**named) for name, value in sent.items()}
+    method = operation[0]
+    path = path.format(**named)
+    return caller.delete(path) if method == "delete" else getattr(caller, method)(path, **fields)
+
+
+def test_d1_every_operation_is_in_the_matrix():
+    known = {name for route, name in _walk(get_resolver().url_patterns) if route.startswith("api/v1/")}
+
+    assert known - NO_KEY_NEEDED == {name for _, name in OPERATIONS}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids="-".join)
+def test_d1_somebody_else_s_is_the_same_as_unknown(operation, cast, grant, session):
+    stranger = Caller(cast.strangers_application)
+    # Their provider is there too, so that only the objects are strange.
+    cast.strangers_application.return_origins = [RETURN_ORIGIN]
+    cast.strangers_application.save()
+    ProviderConfigFactory(application=cast.strangers_application)
+    before = list(Grant.objects.values()), list(ConnectSession.objects.values())
+
+    theirs = carry_out(stranger, operation, grant=grant.pk, session=session.pk)
+    unknown = carry_out(stranger, operation, grant=uuid.uuid4(), session=uuid.uuid4())
+    senseless = carry_out(stranger, operation, grant="nothing", session="nothing")
+
+    assert theirs.status_code == unknown.status_code
+    assert theirs.content == unknown.content == senseless.content
+    assert theirs.status_code in {404, 400} or theirs.json() == {"grants": [], "next_cursor": None}
+    assert (list(Grant.objects.values()), list(ConnectSession.objects.values())) == before
+    assert not AuditEvent.objects.filter(event=Event.TOKEN_HANDED_OUT).exists()
+
+
+def test_d1_somebody_else_s_code_confirms_nothing_and_stays_good(cast, grant, session):
+    ConnectSession.objects.update(
+        grant=grant,
+        return_code_digest=digest("the-code"),
+        return_code_expires_at=database_now() + timedelta(minutes=1),
+    )
+    sent = {"code": "the-code", "end_user": "user-1"}
+
+    assert Caller(cast.strangers_application).post("connect/exchange", **sent).json()["code"] == "bad_code"
+    assert Caller(cast.application).post("connect/exchange", **sent).status_code == 200
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids="-".join)
+def test_d2_a_key_does_what_its_permissions_say(operation, cast, grant, session):
+    needed = OPERATIONS[operation][2]
+    others = [permission for permission in KeyPermission.values if permission != needed]
+
+    refused = carry_out(Caller(cast.application, *others), operation, grant=grant.pk, session=session.pk)
+    let_in = carry_out(Caller(cast.application, needed), operation, grant=grant.pk, session=session.pk)
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "missing_permission")
+    assert refused.json()["missing_permission"] == needed
+    # The made-up code is refused by what lies behind the door.
+    assert let_in.status_code in {200, 201} or let_in.json()["code"] == "bad_code"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids="-".join)
+def test_d2_a_key_for_one_provider_sees_nothing_of_another(operation, cast, grant, session):
+    caller = Caller(cast.application, provider_ids=["github"])
+
+    response = carry_out(caller, operation, grant=grant.pk, session=session.pk)
+
+    assert response.status_code in {404, 400} or response.json()["grants"] == []
+
+
+def test_d3_a_revoked_key_is_refused_at_the_next_call_and_others_go_on(cast, grant):
+    old, new = Caller(cast.application), Caller(cast.application)
+    assert token_of(old, grant).status_code == token_of(new, grant).status_code == 200
+
+    api_keys.revoke(old.key, actor=SYSTEM)
+
+    assert token_of(old, grant).status_code == 401
+    assert token_of(new, grant).status_code == 200
+
+
+# --- D4: where a key belongs ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids="-".join)
+def test_d4_a_key_in_the_address_or_the_body_is_refused_whatever_the_header_says(
+    operation, cast, grant, session
+):
+    caller = Caller(cast.application)
+    path = OPERATIONS[operation][0].format(grant=grant.pk, session=session.pk)
+    spoilt = [
+        caller.call(operation[0], f"{path}?api_key={caller.text}"),
+        caller.call(operation[0], f"{path}?{caller.text}"),
+        caller.call(operation[0], f"{path}?key={caller.text}", headers={}),
+    ]
+    if operation[0] == "post":
+        body = json.dumps({"note": f"Bearer {caller.text}"})
+        spoilt.append(caller.call("post", path, body, content_type="application/json", headers={}))
+
+    for response in spoilt:
+        assert (response.status_code, response.json()["code"]) == (400, "misplaced_key")
+        assert caller.text not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, {"X-Api-Key": "{}"}, {"Authorization": "Basic {}"}, {"Authorization": "{}"}, {"Cookie": "key={}"}],
+)
+def test_d4_a_key_in_another_header_lets_nobody_in(headers, cast, grant):
+    caller = Caller(cast.application)
+
+    response = caller.call(
+        "get",
+        f"grants/{grant.pk}/token",
+        headers={name: text.format(caller.text) for name, text in headers.items()},
+    )
+
+    assert (response.status_code, response.json()["code"]) == (401, "no_key")
+
+
+def test_d4_a_login_counts_for_nothing(cast, grant):
+    assert cast.client("owner").get(f"/api/v1/grants/{grant.pk}/token").status_code == 401
+
+
+# --- D5, D6: what leaves --------------------------------------------------------------------------------------------
+
+
+def test_d5_a_token_answer_holds_what_is_needed_and_never_the_refresh_token(cast, grant):
+    response = token_of(Caller(cast.application), grant)
+
+    assert set(response.json()) == {
+        *("access_token", "token_type", "expires_at", "use_until", "scopes", "sites", "grant"),
+    }
+    assert f"{CANARY}-refresh-token" not in response.content.decode()
+    assert response["Content-Type"] == "application/json"
+    assert response["Cache-Control"] == "no-store"
+    assert not response.cookies
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids="-".join)
+def test_d5_no_answer_is_stored_sets_a_cookie_or_holds_more_than_an_access_token(
+    operation, cast, grant, session
+):
+    response = carry_out(Caller(cast.application), operation, grant=grant.pk, session=session.pk)
+
+    assert response["Cache-Control"] == "no-store"
+    assert not response.cookies
+    text = response.content.decode().replace(f"{CANARY}-access-token", "")
+    assert CANARY not in text
+
+
+def test_d5_an_address_that_is_not_there_is_a_problem_document_too():
+    response = Client().get("/api/v1/nothing/here")
+
+    assert response.status_code == 404
+    assert response["Content-Type"] == "application/problem+json"
+    assert Client().get(path_of(response.json()["type"])).json()["code"] == "not_found"
+
+
+def test_d6_use_until_holds_even_if_the_token_is_refreshed_the_moment_after(cast, grant):
+    before = database_now()
+
+    answer = token_of(Caller(cast.application), grant).json()
+
+    companion = grant.provider_config.spec.refresh.companion
+    assert answer["expires_at"] == f"{grant.access_expires_at:%Y-%m-%dT%H:%M:%SZ}"
+    assert answer["use_until"] <= answer["expires_at"]
+    assert f"{before:%Y-%m-%dT%H:%M:%SZ}" < answer["use_until"]
+    assert answer["use_until"] <= f"{database_now() + companion:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_d6_use_until_ends_with_the_token_and_counts_from_a_refresh_under_way(grant):
+    now = database_now()
+    companion = grant.provider_config.spec.refresh.companion
+
+    grant.access_expires_at = now + timedelta(minutes=1)
+    assert usable_until(grant, now) == grant.access_expires_at
+    grant.access_expires_at = now + timedelta(hours=1)
+    assert usable_until(grant, now) == now + companion
+    grant.inflight_since = now - timedelta(seconds=90)
+    assert usable_until(grant, now) == now - timedelta(seconds=90) + companion
+    grant.access_expires_at = None
+    assert usable_until(grant, now) == now - timedelta(seconds=90) + companion
+
+
+# --- D7: what may be written ----------------------------------------------------------------------------------------
+
+
+OFFERED = ("end_user", "label", "scopes", "return_url")
+
+
+@pytest.mark.parametrize(
+    "field",
+    sorted(
+        (
+            {field.name for model in (ConnectSession, Grant) for field in model._meta.get_fields()}
+            - set(OFFERED)
+        )
+        | {"application_id", "tenant", "owner", "role"}
+    ),
+)
+def test_d7_no_field_of_a_model_can_be_written_but_those_that_are_offered(field, cast, config):
+    caller = Caller(cast.application)
+
+    made = caller.post("connect/sessions", **ASKED, **{field: "x"})
+    exchanged = caller.post("connect/exchange", code="a", end_user="user-1", **{field: "x"})
+
+    for response in (made, exchanged):
+        assert (response.status_code, response.json()["field"]) == (400, field)
+    assert not ConnectSession.objects.exists()
+
+
+# --- D9: written down first -----------------------------------------------------------------------------------------
+
+
+def test_d9_every_hand_out_is_on_record_with_who_which_grant_and_which_request(cast, grant):
+    caller = Caller(cast.application)
+
+    response = caller.call(
+        "get",
+        f"grants/{grant.pk}/token",
+        headers={"Authorization": f"Bearer {caller.text}"},
+        REMOTE_ADDR="203.0.113.7",
+    )
+
+    event = AuditEvent.objects.get(event=Event.TOKEN_HANDED_OUT)
+    assert (event.actor_kind, event.actor_id, event.ip_address) == (
+        ActorKind.API_KEY,
+        str(caller.key.pk),
+        "203.0.113.7",
+    )
+    assert (event.subject_kind, event.subject_id) == ("grant", str(grant.pk))
+    assert event.request_id == response["X-Request-Id"]
+    assert CANARY not in str(event.__dict__)
+    assert Grant.objects.get().used_at is not None
+
+
+def test_d9_without_the_audit_row_there_is_no_token(cast, grant):
+    with connection.cursor() as cursor:
+        cursor.execute(
+            """
+            CREATE FUNCTION refuse_hand_outs() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'the audit log is full'; END $$;
+            CREATE TRIGGER refuse BEFORE INSERT ON portal_auditevent FOR EACH ROW
+            WHEN (NEW.event = 'token:handed_out') EXECUTE FUNCTION refuse_hand_outs();
+            """
+        )
+
+    response = token_of(Caller(cast.application), grant)
+
+    assert (response.status_code, response.json()["code"]) == (503, "audit_unavailable")
+    assert response["Retry-After"] == "5"
+    assert CANARY not in response.content.decode()
+    assert Grant.objects.get().used_at is None
