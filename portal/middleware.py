@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextvars
+import logging
 import uuid
 from typing import TYPE_CHECKING
+
+from django.shortcuts import render
+from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.http import HttpRequest, HttpResponse
+
+logger = logging.getLogger(__name__)
 
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("current_request_id", default="-")
 
@@ -46,4 +52,27 @@ class NoStoreMiddleware:
         """Add no-store unless the view chose otherwise."""
         response = self.get_response(request)
         response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+class RateLimitsGoneMiddleware:
+    """Say in words that signing in must wait while the cache with the rate limits is gone.
+
+    Without them passwords could be guessed, so what they guard stays closed (D8); everything else goes on.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on."""
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        """Answer 503 if the cache did not answer."""
+        if not isinstance(exception, RedisError):
+            return None
+        logger.error("The cache does not answer (%s).", type(exception).__name__)
+        response = render(request, "errors/unavailable.html", status=503)
+        response["Retry-After"] = "30"
         return response

@@ -16,6 +16,7 @@ from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from providers.oauth import Failure
 from providers.spec import Outcome
 from tokens.models import Grant, GrantStatus
+from tokens.schedule import THROTTLED_PAUSE
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -63,14 +64,13 @@ def _note_misses(config: ProviderConfig, missed: int) -> None:
 
 
 def _pause(results: list[Result]) -> None:
-    """Leave a configuration alone for as long as the provider asked."""
+    """Leave a configuration alone for as long as the provider asked, or for a while where it named no time."""
     waits = [
-        result.came_to.retry_after
+        result.came_to.retry_after or THROTTLED_PAUSE
         for result in results
-        if isinstance(result.came_to, Failure) and result.came_to.retry_after is not None
+        if isinstance(result.came_to, Failure) and result.came_to.outcome is Outcome.THROTTLED
     ]
-    if waits:
-        ProviderConfig.objects.filter(pk=results[0].config.pk).update(paused_until=Now() + max(waits))
+    ProviderConfig.objects.filter(pk=results[0].config.pk).update(paused_until=Now() + max(waits))
 
 
 def may_end(config: ProviderConfig, now: dt.datetime) -> bool:

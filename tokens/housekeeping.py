@@ -52,7 +52,7 @@ def tidy() -> None:
         RefreshCount.objects.filter(starts_at__lt=now - timedelta(days=settings.KEEP_REFRESH_COUNTS_DAYS))
     )
     waited_too_long = Grant.objects.filter(
-        status=GrantStatus.PENDING, connected_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)
+        status=GrantStatus.PENDING, consented_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)
     )
     for grant in waited_too_long.select_related("provider_config__application")[:BATCH]:
         revoke(grant, actor=SYSTEM, reason="nobody confirmed it")

@@ -19,6 +19,7 @@ from django.urls import reverse
 from portal.audit import Actor, record
 from portal.models import Event
 from portal.models.applications import digest
+from portal.origins import normalise_origin
 from providers.catalog_loader import catalog
 from tokens.clock import database_now
 from tokens.errors import BadReturnUrlError, BadSessionRequestError, ProviderDisabledError
@@ -122,12 +123,9 @@ def is_allowed_return_url(application: Application, url: str) -> bool:
         return False
     try:
         parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
+        origin = normalise_origin(f"{parts.scheme}://{parts.netloc}")
+    except ValueError:  # An OriginError is one.
         return False
-    if parts.scheme not in {"https", "http"} or not parts.hostname or "@" in parts.netloc:
-        return False
-    origin = f"{parts.scheme}://{parts.hostname}" + (f":{port}" if port is not None else "")
     return url.startswith(f"{parts.scheme}://{parts.netloc}") and origin in application.return_origins
 
 

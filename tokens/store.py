@@ -125,11 +125,10 @@ def _store_tokens(grant: Grant, exchanged: Exchanged) -> None:
     tokens = GrantTokens(grant=grant)
     seal(tokens, "access_token", exchanged.tokens.access_token)
     seal(tokens, "refresh_token", exchanged.tokens.refresh_token)
+    # A consent that brings no refresh token, as at providers that give it only once, keeps the one there is.
+    fields = ["access_token", "refresh_token"] if exchanged.tokens.refresh_token else ["access_token"]
     GrantTokens.objects.bulk_create(
-        [tokens],
-        update_conflicts=True,
-        unique_fields=["grant"],
-        update_fields=["access_token", "refresh_token"],
+        [tokens], update_conflicts=True, unique_fields=["grant"], update_fields=fields
     )
 
 

@@ -60,11 +60,14 @@ def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committ
         # This attempt spent nothing; what an earlier one may have spent is still on record.
         grant.inflight_since = claim.inflight_since
         grant.inflight_gen = grant.gen if claim.inflight_since else None
-    grant.fail_count = tries + 1
-    grant.fail_outcome = failure.outcome
-    grant.cause = _words(failure, result.config)
     if grant.status == GrantStatus.ACTIVE:
+        grant.fail_count = tries + 1
+        grant.fail_outcome = failure.outcome
+        grant.cause = _words(failure, result.config)
         grant.refresh_due_at = grant.next_attempt_at = now + pause
+    else:
+        # Somebody tried one that had ended: why it ended stays, and nothing waits for another try.
+        grant.inflight_gen = grant.inflight_since = None
     _save_failure(grant)
     return committed
 

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.decorators import login_not_required
 from django.core.exceptions import PermissionDenied, SuspiciousOperation
 from django.test import Client
-from django.urls import include, path
+from django.urls import include, path, reverse
 
 if TYPE_CHECKING:
     from typing import Any
@@ -118,3 +118,20 @@ def test_h3_no_referrer_leaves_but_forms_keep_their_origin(client: Client) -> No
     response = client.get("/accounts/login/")
 
     assert response["Referrer-Policy"] == "same-origin"
+
+
+def test_without_the_cache_signing_in_waits_in_words_and_pages_go_on_d8(cast, settings):
+    settings.CACHES = {
+        "default": {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": "redis://127.0.0.1:1/0",
+            "OPTIONS": {"socket_connect_timeout": 1},
+        }
+    }
+
+    refused = Client().post(reverse("account_login"), {"login": "owner@acme.example", "password": "guess"})
+    page = cast.client("owner").get(reverse("application-list"))
+
+    assert refused.status_code == 503
+    assert "nobody can sign in just now" in " ".join(refused.content.decode().split())
+    assert page.status_code == 200

@@ -8,12 +8,14 @@ import sys
 from typing import Any
 
 import pytest
+from django.contrib.auth.hashers import make_password
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
 from portal import checks
 from portal.audit import client_address
 from portal.local.production import production_environment
+from portal.models import User
 from tests.factories import PASSWORD, UserFactory
 from tests.processes import ROOT, test_database_url
 from tests.security.test_roles import ADDRESSES, PEOPLE, World, world  # noqa: F401
@@ -91,7 +93,9 @@ print(json.dumps({"status": page.status_code, "headers": dict(page.headers), "co
 
 @pytest.mark.django_db(transaction=True)
 def test_production_sets_hsts_and_cookies_that_travel_alone_h2_h4(settings: Any, tmp_path: Any) -> None:
+    # The process is a real one: it knows none of the tests' quick hashes.
     user = UserFactory()
+    User.objects.update(password=make_password(PASSWORD, hasher="pbkdf2_sha256"))
 
     seen = in_production(settings, PRODUCTION, user.email, PASSWORD)
 

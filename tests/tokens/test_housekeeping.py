@@ -68,7 +68,7 @@ def test_a_session_that_is_still_good_keeps_what_waits() -> None:
 
 def test_a_connection_that_nobody_confirmed_is_taken_back() -> None:
     old, young = GrantFactory(pending=True), GrantFactory(pending=True)
-    Grant.objects.filter(pk=old.pk).update(connected_at=database_now() - timedelta(days=8))
+    Grant.objects.filter(pk=old.pk).update(consented_at=database_now() - timedelta(days=8))
 
     tidy()
 
