@@ -18,7 +18,7 @@ run: install ## Start everything on this machine, with a demo: http://127.0.0.1:
 
 test: install-dev ## Run all tests (ARGS="-k name" for some)
 	@CHROMIUM="$$($(VENV_PYTHON) -m tests.chromium)" && export CHROMIUM && \
-		exec $(VENV_PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+		exec $(VENV_PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: install-dev ## Check style, types, layers, templates, migrations and production settings
 	$(VENV_PYTHON) -m ruff check --quiet .

@@ -93,7 +93,7 @@ class ApiKey(models.Model):
     @property
     def permission_labels(self) -> list[str]:
         """Return what it may do, for people."""
-        return [str(KeyPermission(permission).label) for permission in self.permissions]
+        return [str(permission.label) for permission in KeyPermission if permission in self.permissions]
 
     @property
     def is_expired(self) -> bool:

@@ -334,7 +334,7 @@ def test_secrets_are_made_once_and_are_their_owners_alone(tmp_path):
     second = own_secrets(tmp_path)
 
     assert first == second
-    assert set(first) == {"SECRET_KEY", "ENCRYPTION_KEYS", "DEMO_PASSWORD"}
+    assert set(first) == {"SECRET_KEY", "ENCRYPTION_KEYS", "DEMO_PASSWORD", "INSTANCE_ID"}
     assert (tmp_path / "secrets.env").stat().st_mode & 0o777 == 0o600
 
 
