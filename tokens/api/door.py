@@ -19,6 +19,7 @@ from tokens.api.problems import (
     MisplacedKeyError,
     MissingPermissionError,
     NoKeyError,
+    NotFoundError,
     problem,
 )
 from tokens.errors import NotInCatalogError, TokenError
@@ -86,6 +87,8 @@ def resource(**operations: Operation) -> Callable[..., HttpResponse]:
             response = _answer(request, operations, path)
         except UnknownProviderError:
             response = problem(NotInCatalogError())
+        except Grant.DoesNotExist:  # Deleted, with its application or provider, while we were at it.
+            response = problem(NotFoundError())
         except TokenError as error:
             response = problem(error)
         response["Cache-Control"] = "no-store"
