@@ -58,6 +58,7 @@ def test_a_fresh_token_is_handed_out_as_it_is(caller, config, sandbox):
     assert sandbox.ledger("/oauth/token") == []
 
 
+@pytest.mark.django_db(transaction=True)  # As in production: the claim insists on the outermost transaction.
 def test_an_expired_token_is_refreshed_first(caller, config, sandbox):
     grant = minted(config, sandbox, expired=True)
 
