@@ -24,6 +24,7 @@ WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance
 # Whatever sticks out of the window without a region of its own to scroll in.
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
+LOADED = "() => document.documentElement !== null && document.readyState === 'complete'"
 HEIGHT = "() => document.documentElement.scrollHeight"
 # In pixels: a long list looks the same further down, and its picture takes a second.
 TALLEST = 2500
@@ -57,6 +58,9 @@ def look(page: Page, name: str, *, heaviest: int = HEAVIEST) -> None:
     heaviest: in bytes, all files as sent.
     """
     FOLDER.mkdir(parents=True, exist_ok=True)
+    # A click may have begun a navigation: the page to look at is whole when it leads there.
+    page.wait_for_load_state()
+    page.wait_for_function(LOADED)
     problems: list[str] = []
     for kind, (width, height), scheme in (
         ("wide", WIDE, "light"),
