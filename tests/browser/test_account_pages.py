@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from django.core import mail
+from playwright.sync_api import expect
 
 from tests.browser.looks import errors_of, look, weight_of
 from tests.factories import PASSWORD, UserFactory
@@ -42,7 +43,7 @@ def test_a_wrong_password_is_said_and_focused(page: Page, cast: Cast) -> None:
 
     alert = page.get_by_role("alert")
     alert.wait_for()
-    assert alert.evaluate("element => element === document.activeElement")
+    expect(alert).to_be_focused()
     look(page, "sign-in-wrong")
 
 
@@ -68,7 +69,7 @@ def test_sign_in_works_without_javascript(new_page: Callable[..., Page], cast: C
     page.get_by_role("button", name="Sign in", exact=True).click()
 
     page.wait_for_url("**/accounts/sessions/")
-    assert page.get_by_text("This one").is_visible()
+    expect(page.get_by_text("This one")).to_be_visible()
 
 
 def test_a_forgotten_password_is_replaced_by_mail(page: Page, cast: Cast) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.models import Group
+from playwright.sync_api import expect
 
 from portal.models import User
 from tests.browser.looks import look
@@ -50,7 +51,7 @@ def test_the_theme_of_the_admin_can_be_chosen(page: Page, sign_in: SignIn, live:
 
     page.locator("#user-tools .theme-toggle").click()
 
-    assert page.locator("html").get_attribute("data-theme") == "dark"
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     assert background_of(page) != before
 
 

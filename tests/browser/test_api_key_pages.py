@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from portal import api_keys
 from portal.audit import SYSTEM
@@ -45,7 +46,7 @@ def test_a_key_from_the_empty_page_to_its_end(owner: Page, cast: Cast) -> None:
     look(owner, "api-key-created")
     shown = owner.locator(".copy code").inner_text()
     assert api_keys.KEY_PATTERN.fullmatch(shown)
-    assert owner.get_by_role("button", name="Copy the API key").is_visible()
+    expect(owner.get_by_role("button", name="Copy the API key")).to_be_visible()
 
     owner.get_by_role("link", name="Done").click()
     owner.get_by_role("link", name="Revoke production").click()

@@ -39,8 +39,8 @@ def test_without_javascript_there_is_no_copy_button_but_the_text(
 
     page.goto(reverse("provider-add", args=["acme-tasks", "atlassian"]))
 
-    assert page.locator(".copy code").first.is_visible()
-    assert not page.locator("[data-copy]").first.is_visible()
+    expect(page.locator(".copy code").first).to_be_visible()
+    expect(page.locator("[data-copy]").first).to_be_hidden()
 
 
 def test_scopes_are_counted_while_they_are_chosen(page: Page, sign_in: SignIn, cast: Cast) -> None:
@@ -51,7 +51,7 @@ def test_scopes_are_counted_while_they_are_chosen(page: Page, sign_in: SignIn, c
 
     page.locator(".scopes input:not(:checked)").first.check()
 
-    assert int(total.inner_text()) == before + 1
+    expect(total).to_have_text(str(before + 1))
 
 
 def test_two_clicks_send_a_form_once(page: Page, live: str) -> None:
@@ -89,8 +89,8 @@ def test_menus_open_by_keyboard_and_close_by_escape(page: Page, sign_in: SignIn,
     look(page, "account-menu")
     page.keyboard.press("Escape")
 
-    assert menu.get_attribute("open") is None
-    assert menu.evaluate("menu => menu.contains(document.activeElement)")
+    expect(menu).not_to_have_attribute("open", "")
+    page.wait_for_function("menu => menu.contains(document.activeElement)", arg=menu.element_handle())
 
 
 def test_the_first_tab_skips_to_the_content(page: Page, sign_in: SignIn, cast: Cast) -> None:
@@ -100,7 +100,7 @@ def test_the_first_tab_skips_to_the_content(page: Page, sign_in: SignIn, cast: C
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
 
-    assert page.evaluate("document.activeElement.id") == "main"
+    page.wait_for_function("() => document.activeElement.id === 'main'")
 
 
 def test_the_pages_of_an_application_look_right(page: Page, sign_in: SignIn, cast: Cast) -> None:

@@ -6,6 +6,8 @@ import re
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from playwright.sync_api import expect
+
 from portal.audit import SYSTEM, record
 from portal.models import Event
 from providers.spec import Outcome
@@ -165,9 +167,9 @@ def test_typing_searches_at_once_and_the_address_can_be_shared(
 
     page.get_by_text("1 connection found").wait_for()
     page.wait_for_url("**/connections/?q=4711*")
-    assert page.locator("tbody tr").count() == 1
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.reload()
-    assert page.locator("tbody tr").count() == 1
+    expect(page.locator("tbody tr")).to_have_count(1)
     page.get_by_label("Status").select_option("revoked")
     page.get_by_text("No connection matches").wait_for()
     assert errors_of(page) == []
@@ -183,13 +185,13 @@ def test_search_and_paging_work_without_javascript(
     page.goto(URL + "connections/")
 
     page.get_by_role("link", name="Older").click()
-    assert page.locator("tbody tr").count() == 5
+    expect(page.locator("tbody tr")).to_have_count(5)
     page.get_by_role("link", name="Newer").click()
-    assert page.locator("tbody tr").count() == 50
+    expect(page.locator("tbody tr")).to_have_count(50)
     page.get_by_label("Status").select_option("revoked")
     page.get_by_role("button", name="Search").click()
 
-    assert page.get_by_text("No connection matches").is_visible()
+    expect(page.get_by_text("No connection matches")).to_be_visible()
 
 
 def test_the_page_of_a_connection_tells_what_happens_meanwhile(
@@ -203,7 +205,7 @@ def test_the_page_of_a_connection_tells_what_happens_meanwhile(
     page.evaluate("htmx.trigger('[data-poll]', 'poll')")
 
     page.get_by_text("Access has ended.").wait_for()
-    assert page.locator("#state").inner_text().strip() == "Needs reconnect"
+    expect(page.locator("#state")).to_have_text("Needs reconnect")
     assert errors_of(page) == []
 
 
@@ -219,4 +221,4 @@ def test_nothing_is_taken_from_under_ones_hands(page: Page, sign_in: SignIn, cas
     page.wait_for_timeout(300)
 
     assert asked == []
-    assert page.locator("details.more[open]").count() == 1
+    expect(page.locator("details.more[open]")).to_have_count(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from django.db import connection
+from playwright.sync_api import expect
 
 from portal.models import User
 from tests.browser.looks import look
@@ -72,7 +73,7 @@ def add_a_provider(page: Page) -> None:
     page.get_by_role("button", name="Save").click()
     page.get_by_role("alert").get_by_text("This looks like the client secret.").wait_for()
     assert page.get_by_label("write:jira-work").is_checked()
-    assert page.get_by_label("Client secret", exact=True).input_value() == ""
+    expect(page.get_by_label("Client secret", exact=True)).to_have_value("")
     look(page, "tour-add-provider-mistake")
 
     page.get_by_label("Client ID", exact=True).fill(f"  {CLIENT_ID} ")
@@ -107,7 +108,7 @@ def see_it_refresh(page: Page) -> None:
     let_time_pass()
     page.evaluate("htmx.trigger('[data-poll]', 'poll')")
     page.locator("dd", has_text=re.compile(f"^{before + 2}$")).wait_for()
-    assert page.locator("#state").inner_text().strip() == "Fresh"
+    expect(page.locator("#state")).to_have_text("Fresh")
 
 
 def break_and_repair_it(page: Page) -> None:
@@ -132,7 +133,7 @@ def break_and_repair_it(page: Page) -> None:
 
     page.get_by_role("heading", name="Account and sites").wait_for()
     assert page.url == address
-    assert page.locator("#state").inner_text().strip() == "Fresh"
+    expect(page.locator("#state")).to_have_text("Fresh")
 
 
 def connect_an_end_user(alex: Page, jo: Page) -> None:
@@ -154,7 +155,7 @@ def connect_an_end_user(alex: Page, jo: Page) -> None:
     alex.get_by_role("button", name="Yes, confirm").click()
     alex.get_by_role("button", name="Refresh now").wait_for()
     alex.get_by_role("navigation", name="Acme Tasks").get_by_role("link", name="Connections").click()
-    assert alex.locator("tbody .status", has_text="Fresh").count() == 2
+    expect(alex.locator("tbody .status", has_text="Fresh")).to_have_count(2)
     look(alex, "tour-connections")
 
     jo.get_by_role("link", name="See or end this connection").click()
