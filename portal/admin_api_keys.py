@@ -33,10 +33,12 @@ class ApiKeyAdmin(HistoryAdmin):
         "shown_id",
         "permissions",
         "provider_ids",
+        "networks",
         "created_at",
         "created_by",
         "expires_at",
         "revoked_at",
+        "replaced_by",
         "last_used_at",
         "last_used_ip",
     )

@@ -8,6 +8,7 @@ and the checksum tells a typo from a wrong key before the database is asked.
 from __future__ import annotations
 
 import hmac
+import logging
 import re
 import secrets
 import string
@@ -21,12 +22,15 @@ from django.db.models.functions import Now
 from portal.audit import record
 from portal.models import ApiKey, Event
 from portal.models.applications import digest
+from portal.networks import is_inside
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from portal.audit import Actor
     from portal.models import Application, User
+
+logger = logging.getLogger(__name__)
 
 ALPHABET = string.digits + string.ascii_uppercase + string.ascii_lowercase
 ID_LENGTH = 12
@@ -44,12 +48,21 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 _NOBODY = digest("no key has this digest")
 
 
+class NotRotatableError(Exception):
+    """The key works no more, or was rotated before."""
+
+
+class WrongNetworkError(Exception):
+    """The key is right, and used from an address that is not in its IP ranges."""
+
+
 def create(
     application: Application,
     *,
     name: str,
     permissions: Collection[str],
     provider_ids: Collection[str] = (),
+    networks: Collection[str] = (),
     lifetime: timedelta = LIFETIME,
     created_by: User | None = None,
     actor: Actor,
@@ -64,6 +77,7 @@ def create(
             secret_digest=digest(secret),
             permissions=sorted(permissions),
             provider_ids=sorted(provider_ids),
+            networks=list(networks),
             expires_at=Now() + lifetime,
             created_by=created_by,
         )
@@ -76,10 +90,57 @@ def create(
             key=key.shown_id,
             permissions=key.permissions,
             providers=key.provider_ids,
+            networks=key.networks,
             expires_at=key.expires_at.isoformat(),
         )
     body = f"dpk_{public_id}_{secret}"
     return key, body + checksum(body)
+
+
+def rotate(
+    key: ApiKey,
+    *,
+    overlap: timedelta,
+    lifetime: timedelta = LIFETIME,
+    created_by: User | None = None,
+    actor: Actor,
+) -> tuple[ApiKey, str]:
+    """Make a key that takes over from another, and return it with its text. Both are let in for `overlap`.
+
+    Then the old one ends, or earlier where it would have ended by itself. Raises NotRotatableError.
+    """
+    with transaction.atomic():
+        key = (
+            ApiKey.objects.with_clock()
+            .select_related("application")
+            .select_for_update(of=("self",))
+            .get(pk=key.pk)
+        )
+        if key.revoked_at or key.is_expired or key.replaced_by_id:
+            raise NotRotatableError
+        new, text = create(
+            key.application,
+            name=key.name,
+            permissions=key.permissions,
+            provider_ids=key.provider_ids,
+            networks=key.networks,
+            lifetime=lifetime,
+            created_by=created_by,
+            actor=actor,
+        )
+        key.replaced_by = new
+        key.expires_at = min(key.expires_at, key.now + overlap)
+        key.save(update_fields=["replaced_by", "expires_at"])
+        record(
+            Event.API_KEY_ROTATED,
+            actor=actor,
+            application=key.application,
+            subject=key,
+            key=key.shown_id,
+            replaced_by=new.shown_id,
+            expires_at=key.expires_at.isoformat(),
+        )
+    return new, text
 
 
 def revoke(key: ApiKey, *, actor: Actor) -> bool:
@@ -94,7 +155,8 @@ def revoke(key: ApiKey, *, actor: Actor) -> bool:
 def recognise(presented: str, *, ip_address: str | None) -> ApiKey | None:
     """Return the working key that a text is, and note its use; None for every other text.
 
-    Nothing tells why not: unknown, wrong, expired and revoked look the same (C9, D10).
+    Nothing tells why not: unknown, wrong, expired and revoked look the same (C9, D10). Raises WrongNetworkError for the
+    right key from the wrong place: whoever has it is no stranger, and needs to know what to change.
     """
     match = KEY_PATTERN.fullmatch(presented)
     if match is None or checksum(presented[:-CHECKSUM_LENGTH]) != match[3]:
@@ -104,6 +166,9 @@ def recognise(presented: str, *, ip_address: str | None) -> ApiKey | None:
     is_same = hmac.compare_digest(key.secret_digest if key else _NOBODY, digest(match[2]))
     if key is None or not is_same:
         return None
+    if key.networks and not is_inside(ip_address, key.networks):
+        logger.warning("The API key %s was refused at %s, outside its IP ranges.", key.shown_id, ip_address)
+        raise WrongNetworkError
     if (
         key.last_used_at is None
         or key.now - key.last_used_at > USE_NOTED_EVERY

@@ -16,6 +16,11 @@ urlpatterns = [
     path("applications/<slug:slug>/api-keys/", api_keys.api_key_list, name="api-key-list"),
     path("applications/<slug:slug>/api-keys/new/", api_keys.api_key_create, name="api-key-create"),
     path(
+        "applications/<slug:slug>/api-keys/<uuid:pk>/rotate/",
+        api_keys.api_key_rotate,
+        name="api-key-rotate",
+    ),
+    path(
         "applications/<slug:slug>/api-keys/<uuid:pk>/revoke/",
         api_keys.api_key_revoke,
         name="api-key-revoke",

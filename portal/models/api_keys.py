@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
 from django.contrib.postgres.fields import ArrayField
@@ -10,18 +11,25 @@ from django.db import models
 from django.db.models.functions import Now
 
 from portal.models.applications import Application
+from portal.networks import MAX_LENGTH
 
 if TYPE_CHECKING:
     import datetime as dt
+
+# How long before its end the portal begins to say so.
+ENDS_SOON = timedelta(days=30)
 
 
 class KeyPermission(models.TextChoices):
     """One thing that a key may do."""
 
     TOKENS_READ = "tokens:read", "Read access tokens"
+    PROXY = "proxy", "Call providers through the portal"
     CONNECT = "connect", "Make connect links and confirm connections"
     GRANTS_READ = "grants:read", "Look at connections"
-    GRANTS_WRITE = "grants:write", "Revoke connections"
+    GRANTS_WRITE = "grants:write", "Change, refresh, import and revoke connections"
+    AUDIT_READ = "audit:read", "Read the audit log"
+    GRANTS_EXPORT = "grants:export", "Export connections with their refresh tokens"
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -56,12 +64,24 @@ class ApiKey(models.Model):
         blank=True,
         help_text="The providers that it may be used for; none means all.",
     )
+    networks = ArrayField(
+        models.CharField(max_length=MAX_LENGTH),
+        verbose_name="IP ranges",
+        default=list,
+        db_default=[],
+        blank=True,
+        help_text="Where it may be used from; none means everywhere.",
+    )
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     created_by = models.ForeignKey(
         "portal.User", null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     expires_at = models.DateTimeField()
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # Set when it was rotated: the key that takes over. Until `expires_at` both are let in.
+    replaced_by = models.OneToOneField(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="replaces"
+    )
     # To the minute: noting every call would cost every call a write.
     last_used_at = models.DateTimeField(null=True, blank=True)
     last_used_ip = models.GenericIPAddressField("last used from", null=True, blank=True)
@@ -99,3 +119,9 @@ class ApiKey(models.Model):
     def is_expired(self) -> bool:
         """Tell whether its time is over; needs `with_clock`."""
         return self.expires_at <= self.now
+
+    @property
+    def ends_soon(self) -> bool:
+        """Tell whether somebody should see to a new one, and nobody has; needs `with_clock`."""
+        is_near = self.now < self.expires_at <= self.now + ENDS_SOON
+        return is_near and self.revoked_at is None and self.replaced_by_id is None

@@ -1,4 +1,4 @@
-"""Pages of API keys: the list, making one, revoking one."""
+"""Pages of API keys: the list, making, rotating and revoking one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from portal import api_keys
 from portal.access import Permission, application_for
-from portal.api_key_forms import ApiKeyForm
+from portal.api_key_forms import ApiKeyForm, RotateApiKeyForm
 from portal.audit import member_of
 from portal.models import ApiKey
 from portal.requests import posted
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 def api_key_list(request: PortalRequest, slug: str) -> HttpResponse:
     """List the keys, those that no longer work too."""
     application = application_for(request, slug, Permission.MANAGE_APPLICATION)
-    keys = ApiKey.objects.visible_to(application).with_clock().select_related("created_by")
-    return render(request, "portal/api_key_list.html", {"keys": keys})
+    keys = ApiKey.objects.visible_to(application).with_clock().select_related("replaced_by")
+    ending = [key for key in keys if key.ends_soon]
+    return render(request, "portal/api_key_list.html", {"keys": keys, "ending": ending})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,6 +43,7 @@ def api_key_create(request: PortalRequest, slug: str) -> HttpResponse:
             name=form.cleaned_data["name"],
             permissions=form.cleaned_data["permissions"],
             provider_ids=form.cleaned_data.get("provider_ids", []),
+            networks=form.cleaned_data["networks"],
             lifetime=form.lifetime,
             created_by=request.user,
             actor=member_of(request),
@@ -49,6 +51,32 @@ def api_key_create(request: PortalRequest, slug: str) -> HttpResponse:
         return render(request, "portal/api_key_created.html", {"key": key, "text": text})
     status = 422 if form.is_bound and form.errors else 200
     return render(request, "portal/api_key_create.html", {"form": form}, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_key_rotate(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResponse:
+    """Make a key that takes over from another; for a while both are let in."""
+    application = application_for(request, slug, Permission.MANAGE_APPLICATION)
+    key = get_object_or_404(ApiKey.objects.visible_to(application).select_related("application"), pk=pk)
+    form = RotateApiKeyForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        try:
+            new, text = api_keys.rotate(
+                key,
+                overlap=form.overlap,
+                lifetime=form.lifetime,
+                created_by=request.user,
+                actor=member_of(request),
+            )
+        except api_keys.NotRotatableError:
+            messages.warning(
+                request, f"“{key.name}” works no more or was rotated before. Make a new key instead."
+            )
+            return redirect("api-key-list", slug)
+        key.refresh_from_db()
+        return render(request, "portal/api_key_created.html", {"key": new, "text": text, "old": key})
+    status = 422 if form.is_bound and form.errors else 200
+    return render(request, "portal/api_key_rotate.html", {"key": key, "form": form}, status=status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

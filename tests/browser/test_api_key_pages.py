@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -49,7 +50,14 @@ def test_a_key_from_the_empty_page_to_its_end(owner: Page, cast: Cast) -> None:
     expect(owner.get_by_role("button", name="Copy the API key")).to_be_visible()
 
     owner.get_by_role("link", name="Done").click()
-    owner.get_by_role("link", name="Revoke production").click()
+    owner.get_by_role("link", name="Rotate production").click()
+    look(owner, "api-key-rotate")
+    owner.get_by_role("button", name="Make the new key").click()
+    owner.get_by_text("is let in until").wait_for()
+    look(owner, "api-key-rotated")
+    owner.get_by_role("link", name="Done").click()
+    # The new one stands above the old.
+    owner.get_by_role("link", name="Revoke production").first.click()
     look(owner, "api-key-revoke")
     owner.get_by_role("button", name="Revoke").click()
     owner.get_by_text("Nobody gets in with “production” any more.").wait_for()
@@ -69,6 +77,15 @@ def test_a_list_of_keys(owner: Page, cast: Cast) -> None:
         )
     ]
     api_keys.recognise(made[0][1], ip_address="2001:db8::17")
+    ApiKey.objects.filter(pk=made[2][0].pk).update(networks=["203.0.113.0/24", "2001:db8:1234:5678::/64"])
+    api_keys.create(
+        cast.application,
+        name="staging",
+        permissions=["proxy"],
+        lifetime=timedelta(days=9),
+        actor=SYSTEM,
+    )
+    api_keys.rotate(made[0][0], overlap=timedelta(days=7), actor=SYSTEM)
     ApiKey.objects.filter(pk=made[1][0].pk).update(expires_at=database_now())
     api_keys.revoke(made[3][0], actor=SYSTEM)
 

@@ -14,7 +14,7 @@ from portal import api_keys
 from portal.audit import SYSTEM
 from portal.models import ApiKey, AuditEvent, Event
 from portal.reports import redact
-from tests.factories import ProviderConfigFactory
+from tests.factories import ProviderConfigFactory, database_now
 
 pytestmark = pytest.mark.django_db
 
@@ -115,6 +115,121 @@ def test_the_menu_offers_keys_to_those_who_may_manage_them(cast):
     assert _url("api-key-list") not in cast.client("support").get(_url("member-list")).content.decode()
 
 
+def test_a_key_with_ip_ranges_is_let_in_from_there_alone(cast):
+    client = cast.client("owner")
+    page = client.post(
+        _url("api-key-create"), {**FIELDS, "networks": "203.0.113.0/24\n2001:db8::7\n203.0.113.0/24"}
+    ).content.decode()
+    text = _shown(page)
+
+    assert ApiKey.objects.get().networks == ["203.0.113.0/24", "2001:db8::7/128"]
+    for address in ("203.0.113.200", "::ffff:203.0.113.200", "2001:db8::7"):
+        assert api_keys.recognise(text, ip_address=address) is not None
+    for elsewhere in ("203.0.114.1", "2001:db8::8", None):
+        with pytest.raises(api_keys.WrongNetworkError):
+            api_keys.recognise(text, ip_address=elsewhere)
+    # What was refused was no use.
+    assert ApiKey.objects.get().last_used_ip == "2001:db8::7"
+    assert "from 203.0.113.0/24" in client.get(_url("api-key-list")).content.decode()
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            "203.0.113.7/24",
+            "Line 1: “203.0.113.7/24” begins at another address than it says; write 203.0.113.0/24.",
+        ),
+        ("\neverywhere", "Line 2: “everywhere” is not an IP range"),
+        ("\n".join(f"10.0.{n}.0/24" for n in range(51)), "These are 51 ranges; 50 is the most."),
+    ],
+)
+def test_a_wrong_ip_range_is_named(cast, lines, words):
+    response = cast.client("owner").post(_url("api-key-create"), {**FIELDS, "networks": lines})
+
+    assert response.status_code == 422
+    assert words in response.content.decode()
+    assert not ApiKey.objects.exists()
+
+
+def test_d3_both_keys_of_a_rotation_work_until_the_chosen_day(cast):
+    key, old = _key(cast, networks=["203.0.113.0/24"], provider_ids=["atlassian"])
+    client = cast.client("owner")
+    until = database_now().date() + timedelta(days=3)
+
+    page = client.post(_url("api-key-rotate", key.pk), {"until": str(until), "days": "90"}).content.decode()
+
+    new = _shown(page)
+    assert (
+        f"is let in until {until} 23:59:" in page
+        or f"is let in until {until + timedelta(days=1)} 00:00:00" in page
+    )
+    for text in (old, new):
+        assert api_keys.recognise(text, ip_address="203.0.113.1") is not None
+    replacement = ApiKey.objects.get(replaces=key)
+    assert (replacement.permissions, replacement.provider_ids, replacement.networks) == (
+        key.permissions,
+        ["atlassian"],
+        ["203.0.113.0/24"],
+    )
+    assert "Replaced" in client.get(_url("api-key-list")).content.decode()
+    assert AuditEvent.objects.get(event=Event.API_KEY_ROTATED).detail["replaced_by"] == replacement.shown_id
+
+    ApiKey.objects.filter(pk=key.pk).update(expires_at=database_now())
+
+    assert api_keys.recognise(old, ip_address="203.0.113.1") is None
+    assert api_keys.recognise(new, ip_address="203.0.113.1") is not None
+
+
+def test_a_rotation_never_makes_the_old_key_last_longer(cast):
+    key, _ = _key(cast, lifetime=timedelta(days=1))
+
+    api_keys.rotate(key, overlap=timedelta(days=30), actor=SYSTEM)
+
+    assert ApiKey.objects.get(pk=key.pk).expires_at == key.expires_at
+
+
+def test_a_key_is_rotated_once_by_two_clicks(cast):
+    key, _ = _key(cast)
+    client = cast.client("owner")
+    fields = {"until": str(database_now().date()), "days": "365"}
+
+    client.post(_url("api-key-rotate", key.pk), fields)
+    again = client.post(_url("api-key-rotate", key.pk), fields, follow=True)
+
+    assert "was rotated before" in again.content.decode()
+    assert ApiKey.objects.count() == 2
+
+
+@pytest.mark.parametrize("days", [-1, 91])
+def test_an_overlap_out_of_reach_is_refused(cast, days):
+    key, _ = _key(cast)
+    until = database_now().date() + timedelta(days=days)
+
+    response = cast.client("owner").post(_url("api-key-rotate", key.pk), {"until": str(until), "days": "365"})
+
+    assert response.status_code == 422
+    assert "Choose a day from" in response.content.decode()
+
+
+def test_a_key_near_its_end_says_so_until_it_is_rotated(cast):
+    key, _ = _key(cast, lifetime=timedelta(days=20))
+    client = cast.client("owner")
+    assert "nightly ends soon." in client.get(_url("api-key-list")).content.decode()
+
+    api_keys.rotate(key, overlap=timedelta(days=7), actor=SYSTEM)
+
+    assert "ends soon" not in client.get(_url("api-key-list")).content.decode()
+
+
+def test_no_page_offers_the_permission_to_export(cast):
+    page = cast.client("owner").get(_url("api-key-create")).content.decode()
+    response = cast.client("owner").post(_url("api-key-create"), {**FIELDS, "permissions": ["grants:export"]})
+
+    assert "grants:export" not in page
+    assert response.status_code == 422
+
+
 def test_an_expired_key_is_listed_as_such(cast):
     key, _ = _key(cast)
     ApiKey.objects.filter(pk=key.pk).update(expires_at="2020-01-01T00:00Z")
@@ -129,10 +244,16 @@ def test_the_command_makes_lists_and_revokes_keys(cast, capsys):
 
     call_command("apikey", "list", "acme-tasks")
     listed = capsys.readouterr().out
-    assert re.fullmatch(r"dpk_\w{12}  until \d{4}-\d\d-\d\d  ci\n", listed)
+    assert re.fullmatch(r"dpk_\w{12}  until \d{4}-\d\d-\d\d  never used  ci\n", listed)
+
+    call_command("apikey", "rotate", listed.split()[0], overlap_days=1)
+    new = capsys.readouterr().out.strip()
+    assert api_keys.recognise(text, ip_address=None) is not None
+    assert api_keys.recognise(new, ip_address=None) is not None
 
     call_command("apikey", "revoke", listed.split()[0])
     assert api_keys.recognise(text, ip_address=None) is None
+    assert api_keys.recognise(new, ip_address=None) is not None
 
 
 @pytest.mark.parametrize(
@@ -145,7 +266,13 @@ def test_the_command_makes_lists_and_revokes_keys(cast, capsys):
             {"permissions": ["connect"], "provider_ids": ["github"]},
             "Not configured for Acme Tasks: github",
         ),
+        (
+            ["create", "acme-tasks", "ci"],
+            {"permissions": ["connect"], "networks": ["10.0.0.1/8"]},
+            r"write 10\.0\.0\.0/8",
+        ),
         (["revoke", "dpk_nothing"], {}, "There is no such key"),
+        (["rotate", "dpk_nothing"], {"overlap_days": 91}, "--overlap-days must be"),
     ],
 )
 def test_the_command_says_what_is_wrong(cast, args, options, message):

@@ -243,6 +243,18 @@ def test_d3_a_revoked_key_is_refused_at_the_next_call_and_others_go_on(cast, gra
     assert token_of(new, grant).status_code == 200
 
 
+def test_d3_a_key_used_from_outside_its_ip_ranges_is_told_so_and_gets_nothing(cast, grant):
+    caller = Caller(cast.application)
+    ApiKey.objects.update(networks=["203.0.113.0/24"])
+
+    refused = caller.call("get", f"grants/{grant.pk}/token", REMOTE_ADDR="198.51.100.1")
+    let_in = caller.call("get", f"grants/{grant.pk}/token", REMOTE_ADDR="203.0.113.9")
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "ip_not_allowed")
+    assert refused.json()["ip_address"] == "198.51.100.1"
+    assert let_in.status_code == 200
+
+
 # --- D4: where a key belongs ----------------------------------------------------------------------------------------
 
 

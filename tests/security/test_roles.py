@@ -180,6 +180,9 @@ ADDRESSES: dict[str, Address] = {
     "api-key-create": Address(
         _slug, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
     ),
+    "api-key-rotate": Address(
+        _api_key, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
+    ),
     "api-key-revoke": Address(
         _api_key, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 302)
     ),

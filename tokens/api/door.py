@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.decorators import login_not_required
 from django.views.decorators.csrf import csrf_exempt
 
-from portal.api_keys import KEY_PATTERN, recognise
+from portal.api_keys import KEY_PATTERN, WrongNetworkError, recognise
 from portal.audit import api_key_of, client_address
 from providers.catalog_loader import UnknownProviderError
 from providers.models import ProviderConfig
 from tokens.api.fields import Fields, body_of
 from tokens.api.problems import (
     BadKeyError,
+    IpNotAllowedError,
     MethodNotAllowedError,
     MisplacedKeyError,
     MissingPermissionError,
@@ -122,7 +123,11 @@ def _key_of(request: HttpRequest) -> ApiKey:
     scheme, _, presented = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not presented.strip():
         raise NoKeyError
-    key = recognise(presented.strip(), ip_address=client_address(request))
+    ip_address = client_address(request)
+    try:
+        key = recognise(presented.strip(), ip_address=ip_address)
+    except WrongNetworkError:
+        raise IpNotAllowedError(ip_address=ip_address) from None
     if key is None:
         raise BadKeyError
     return key

@@ -40,6 +40,17 @@ class BadKeyError(TokenError):
     )
 
 
+class IpNotAllowedError(TokenError):
+    """The key is right, but may not be used from there."""
+
+    code = "ip_not_allowed"
+    status = 403
+    message = (
+        "This API key may be used from certain IP ranges only, and this call came from elsewhere. Call from there, or "
+        "make a key with other ranges under API Keys."
+    )
+
+
 class MisplacedKeyError(TokenError):
     """The key is in the address or the body, where logs keep it (D4)."""
 
