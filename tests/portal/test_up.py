@@ -225,7 +225,10 @@ def test_make_that_is_interrupted_alone_takes_us_with_it(tmp_path):
     )
     (tmp_path / "watch.py").write_text(watch + "while not p.wants_us_to_stop(): time.sleep(0.05)\n")
     makefile.write_text(f"run:\n\t@PYTHONPATH={ROOT} exec {sys.executable} {tmp_path / 'watch.py'}\n")
+    # A shell's background job ignores Ctrl-C and hands that on; the tests may be one.
+    ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
     make = subprocess.Popen(["make", "-f", makefile], stdout=subprocess.PIPE)
+    signal.signal(signal.SIGINT, ours)
     assert make.stdout is not None
     with make.stdout:
         while make.stdout.readline() != b"watching\n":
