@@ -85,7 +85,7 @@ class AuditEventAdmin(HistoryAdmin):
             "The file holds names, addresses and what was done. The export itself is logged.",
             "Export",
         )
-        if page := ask(self, request, rows, action="export", question=question):
+        if page := ask(self, request, rows, action="export", question=question, is_sensitive=True):
             return page
         record(Event.EXPORTED, actor=staff_of(request), subject_name="audit events", events=rows.count())
         lines = (

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from allauth.account.authentication import get_authentication_records
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.paginator import Paginator
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
 from django.utils.functional import cached_property
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from django.db.models import Model, QuerySet
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
 # A list shows no more than this: who looks for something narrows the list, and counting costs nothing.
 MOST_ROWS = 10_000
@@ -97,11 +101,21 @@ def ask(
     *,
     action: str,
     question: Question,
-) -> TemplateResponse | None:
+    is_sensitive: bool = False,
+) -> HttpResponse | None:
     """Return a page that asks whether to carry an action out, or None if that was answered already.
 
-    The page posts the same action once more, for the same rows.
+    The page posts the same action once more, for the same rows. Before a sensitive action, one that ends people's
+    access or takes data away, who signed in a while ago proves again who they are: a borrowed browser must not be
+    enough (G10).
     """
+    if is_sensitive and not _proved_lately(request):
+        text = (
+            "Please prove once more who you are, then choose the rows and the action again. Nothing was done."
+        )
+        model_admin.message_user(request, text, messages.WARNING)
+        back = urlencode({"next": request.get_full_path()})
+        return redirect(f"{reverse('account_reauthenticate')}?{back}")
     if request.POST.get("confirmed") == "yes":
         return None
     is_all = request.POST.get("select_across") == "1"
@@ -118,6 +132,12 @@ def ask(
         "selected": request.POST.getlist(ACTION_CHECKBOX_NAME)[: 1 if is_all else None],
     }
     return TemplateResponse(request, "admin/confirm_action.html", context)
+
+
+def _proved_lately(request: HttpRequest) -> bool:
+    """Tell whether the person gave a password, code or passkey within the last minutes, by signing in or since."""
+    records = get_authentication_records(request, request.user)
+    return bool(records) and time.time() - records[-1]["at"] < settings.ACCOUNT_REAUTHENTICATION_TIMEOUT
 
 
 def too_many(model_admin: admin.ModelAdmin[Any], request: HttpRequest, rows: QuerySet[Any]) -> bool:

@@ -92,7 +92,7 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
             "us; Atlassian does not, so there the app stays listed until the person removes it.",
             "Revoke",
         )
-        if page := ask(self, request, grants, action="revoke", question=question):
+        if page := ask(self, request, grants, action="revoke", question=question, is_sensitive=True):
             return page
         alive = [grant for grant in grants if grant.status != GrantStatus.REVOKED]
         answers = Counter(revoke(grant, actor=staff_of(request)).upstream_revocation for grant in alive)
@@ -114,7 +114,7 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
             "The file says who gave access to what. The export is written to the audit log of each application in it.",
             "Export",
         )
-        if page := ask(self, request, grants, action="export", question=question):
+        if page := ask(self, request, grants, action="export", question=question, is_sensitive=True):
             return page
         counts = dict(grants.order_by().values_list("application").annotate(count=Count("pk")))
         for application in Application.objects.filter(pk__in=counts):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from allauth.account.authentication import AUTHENTICATION_METHODS_SESSION_KEY
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
@@ -170,9 +172,15 @@ def superuser(world: dict[str, Any]) -> Client:
     return signed_in(world["superuser"])
 
 
-def signed_in(user: User) -> Client:
+def signed_in(user: User, *, minutes_ago: float = 0) -> Client:
     client = Client()
     client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    session = client.session
+    session[f"{AUTHENTICATION_METHODS_SESSION_KEY}_user"] = str(user.pk)
+    session[AUTHENTICATION_METHODS_SESSION_KEY] = [
+        {"method": "password", "at": time.time() - minutes_ago * 60, "email": user.email}
+    ]
+    session.save()
     return client
 
 

@@ -17,7 +17,7 @@ from tests.factories import (
     GrantFactory,
     MembershipFactory,
 )
-from tests.security.admin_world import act
+from tests.security.admin_world import act, signed_in
 from tokens.models import (
     Grant,
     GrantStatus,
@@ -46,6 +46,31 @@ def test_revoking_erases_the_tokens_and_is_audited_as_staff(superuser, world):
     event = AuditEvent.objects.get(event=Event.GRANT_REVOKED)
     assert (event.actor_kind, event.actor_name) == ("staff", "staff@acme.example")
     assert not GrantTokens.objects.filter(grant=world["grant"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("action", "is_asked_again"), [("revoke", True), ("export", True), ("refresh", False)]
+)
+def test_g10_who_signed_in_a_while_ago_proves_it_again_before_a_sensitive_action(
+    world, action, is_asked_again
+):
+    staff = signed_in(world["superuser"], minutes_ago=20)
+
+    answer = act(staff, "tokens_grant", action, [world["grant"]])
+
+    assert answer.url.startswith(reverse("account_reauthenticate")) == is_asked_again
+    assert Grant.objects.get(pk=world["grant"].pk).status == GrantStatus.ACTIVE
+
+
+def test_g10_the_password_once_more_opens_the_way_back_to_the_list(world):
+    staff = signed_in(world["superuser"], minutes_ago=20)
+    question = act(staff, "tokens_grant", "revoke", [world["grant"]]).url
+
+    answer = staff.post(question, {"password": f"password {CANARY}"})
+    act(staff, "tokens_grant", "revoke", [world["grant"]])
+
+    assert answer.url == reverse("admin:tokens_grant_changelist")
+    assert Grant.objects.get(pk=world["grant"].pk).status == GrantStatus.REVOKED
 
 
 def test_no_more_than_a_few_are_revoked_at_once(superuser, world):
