@@ -25,8 +25,11 @@ def main() -> int:
         servers = EmbeddedServers(
             place.data, has_postgres=not given["DATABASE_URL"], has_valkey=not given["REDIS_URL"]
         )
+        needs_servers = not WITHOUT_SERVERS & set(sys.argv[1:2])
+        if needs_servers and not (place.data / "secrets.env").exists():
+            raise LocalError(f"There is no data in {place.data} yet: start `make run` once.")
         place.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not all(given.values()) and not WITHOUT_SERVERS & set(sys.argv[1:2]):
+        if not all(given.values()) and needs_servers:
             try:
                 servers.start()
             except InUseError:

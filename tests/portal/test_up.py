@@ -357,3 +357,13 @@ def test_what_the_callers_environment_says_wins(tmp_path):
 
     assert env["DEMO_PASSWORD"] == "mine"
     assert env["PUBLIC_URL"] == place.portal_url
+
+
+def test_a_command_beside_make_run_says_that_there_is_no_data_yet(tmp_path):
+    command = [sys.executable, "-m", "portal.local.manage", "check"]
+    nowhere = {**os.environ, "DATA_DIR": str(tmp_path / "none")}
+
+    done = subprocess.run(command, cwd=ROOT, env=nowhere, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "start `make run` once" in done.stderr
