@@ -4,12 +4,18 @@ What each variable means is in the README's table. Development switches (`DEMO`,
 `make run` alone; the system checks refuse them where they would be dangerous.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import environ
 from csp.constants import NONE, SELF
 from django.urls import reverse_lazy
+
+if TYPE_CHECKING:
+    from wsgiref.headers import Headers
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -288,6 +294,16 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
 }
 WHITENOISE_MANIFEST_STRICT = True
+# /connect.js, which applications' pages load. At one address for good, so kept for an hour and then asked for again.
+WHITENOISE_ROOT = BASE_DIR / "public"
+WHITENOISE_MAX_AGE = 3600
+
+
+def WHITENOISE_ADD_HEADERS_FUNCTION(headers: Headers, path: str, url: str) -> None:  # noqa: N802 - WhiteNoise's name.
+    """Let pages of other origins load it, also those that ask for more isolation (COEP)."""
+    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+
+
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
 from urllib.parse import unquote_plus, urlencode, urlsplit, urlunsplit
 
 from csp.constants import SELF
@@ -16,7 +17,7 @@ from tokens.models import Confirmation
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from django.http import HttpRequest, HttpResponse
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from portal.models import User
     from providers.spec import ProviderSpec
     from tokens.models import ConnectSession
+
+P = ParamSpec("P")
 
 COOKIE_DAYS = 365
 # What new_browser_secret makes. Anything else was not set by us.
@@ -79,6 +82,23 @@ def actor_at(request: HttpRequest, session: ConnectSession) -> Actor:
     if session.confirmation == Confirmation.LOGIN and member_at(request) is not None:
         return member_of(request)
     return end_user_of(request, session.end_user)
+
+
+def keeps_its_opener(view: Callable[P, HttpResponse]) -> Callable[P, HttpResponse]:
+    """Let the page that opened a pop-up see when the person closes it, which is all that connect.js looks at.
+
+    Elsewhere Cross-Origin-Opener-Policy cuts openers off (H4); one that is kept may close the window or send it elsewhere,
+    but reads nothing of it, and none of our pages listens to messages or has frames. Every step from the link to the return
+    needs it, redirects included: what is cut once stays cut.
+    """
+
+    @wraps(view)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        response = view(*args, **kwargs)
+        response["Cross-Origin-Opener-Policy"] = "unsafe-none"
+        return response
+
+    return wrapped
 
 
 def allow_forms_to_leave(response: HttpResponse, *urls: str) -> None:

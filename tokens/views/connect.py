@@ -29,6 +29,7 @@ from tokens.views.browser import (
     browser_of,
     browser_to_bind,
     in_plain_words,
+    keeps_its_opener,
     member_at,
     session_here,
 )
@@ -53,6 +54,7 @@ class SeeOther(HttpResponseRedirect):
 
 @login_not_required  # End users have no account here; the link is what lets them in.
 @require_safe
+@keeps_its_opener
 def connect_page(request: HttpRequest, token: str) -> HttpResponse:
     """Say who asks for what, with one button. Opening the page does nothing yet (A1)."""
     session = find_session(token)
@@ -83,6 +85,7 @@ def connect_page(request: HttpRequest, token: str) -> HttpResponse:
 
 @login_not_required  # As above: the link is what lets them in, and a test connection checks the login itself.
 @require_POST
+@keeps_its_opener
 def connect_start(request: HttpRequest, token: str) -> HttpResponse:
     """Bind the session to this browser and send it to the provider (A1)."""
     session = find_session(token)
@@ -95,6 +98,7 @@ def connect_start(request: HttpRequest, token: str) -> HttpResponse:
 
 @login_not_required  # The browser that started is what lets them in.
 @require_POST
+@keeps_its_opener
 def connect_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Start once more from the page of a failure, in the browser that started before."""
     session = session_here(request, pk)
@@ -105,6 +109,7 @@ def connect_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @login_not_required  # The provider sends end users back here; cookie and state say whether they are expected.
 @require_GET  # Not HEAD: looking must not spend the state.
+@keeps_its_opener
 def connect_callback(request: HttpRequest, slug: str, provider_id: str) -> HttpResponse:
     """Take what the browser brings back, and show what came of it at an address without code and state (A13)."""
     response = _received(request, slug, provider_id)

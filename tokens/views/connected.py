@@ -21,6 +21,7 @@ from tokens.views.browser import (
     actor_at,
     allow_forms_to_leave,
     in_plain_words,
+    keeps_its_opener,
     return_url_of,
     session_here,
     with_query,
@@ -56,6 +57,7 @@ class SitesForm(forms.Form):
 
 @login_not_required  # The browser that came back from the provider is what lets end users in.
 @require_http_methods(["GET", "HEAD", "POST"])
+@keeps_its_opener
 def connect_sites(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Let the person choose which of several sites the connection is for; never the first one silently."""
     session = session_here(request, pk)
@@ -122,6 +124,7 @@ def _sites_to_tick(session: ConnectSession, exchanged: Exchanged) -> set[str]:
 
 @login_not_required  # As above.
 @require_safe
+@keeps_its_opener
 def connect_result(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Say which account, which sites and how it goes on; or what went wrong."""
     session = session_here(request, pk)
@@ -185,6 +188,7 @@ def _not_finished(request: HttpRequest, session: ConnectSession) -> HttpResponse
 
 @login_not_required  # As above.
 @require_POST
+@keeps_its_opener
 def connect_return(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     """Go back to the application with a one-time code, which its back end trades for the connection (A5).
 
