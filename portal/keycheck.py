@@ -18,14 +18,10 @@ class WrongKeyError(Exception):
     """The key ring lacks, or has changed, a key that data was encrypted with."""
 
 
-def check_keys() -> None:
-    """Compare the key ring with the database, and note the current key there if it is new.
-
-    Raises WrongKeyError, which names the key id and what to do; changes nothing in that case.
-    """
+def compare_keys() -> None:
+    """Compare the key ring with the database. Raises WrongKeyError, which names the key id and what to do."""
     ring = key_ring()
-    checks = list(KeyCheck.objects.all())
-    for check in checks:
+    for check in KeyCheck.objects.all():
         if check.key_id not in ring:
             raise WrongKeyError(
                 f"Data in the database is encrypted with the key '{check.key_id}', which ENCRYPTION_KEYS does not hold. "
@@ -40,8 +36,16 @@ def check_keys() -> None:
                 f"The key '{check.key_id}' in ENCRYPTION_KEYS is not the one that the data was encrypted with. "
                 "Put the earlier value back; give a new key a new id."
             )
-    if ring.current not in {check.key_id for check in checks}:
-        check = KeyCheck(key_id=ring.current)
+
+
+def check_keys() -> None:
+    """Compare the key ring with the database, and note the current key there if it is new.
+
+    Raises WrongKeyError; changes nothing in that case.
+    """
+    compare_keys()
+    check = KeyCheck(key_id=key_ring().current)
+    if not KeyCheck.objects.filter(key_id=check.key_id).exists():
         seal(check, "word", WORD)
         KeyCheck.objects.bulk_create([check], ignore_conflicts=True)
 

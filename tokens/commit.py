@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from providers.oauth import Failure, TokenSet
 from tokens.accept import accept
 from tokens.breaker import note_health
 from tokens.clock import database_now
+from tokens.counts import count
 from tokens.raw import raw_cursor
 from tokens.verdict import apply_failure, apply_unreadable
 
@@ -51,7 +51,7 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
             elif not isinstance(result.came_to, TokenSet):
                 done[result.claim.grant_id] = apply_unreadable(result, database_now())
         _close_attempts(ordered, done)
-        _count(ordered, done)
+        count(ordered, done)
         note_health(ordered, done)
     return done
 
@@ -97,20 +97,3 @@ def _close_attempts(results: list[Result], done: dict[uuid.UUID, Committed]) -> 
                 "causes": [committed.cause[:200] for _, committed in rows],
             },
         )
-
-
-def _count(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
-    """Add to the five-minute counts that charts read; a configuration that was deleted meanwhile has none."""
-    counts = Counter((result.config.pk, str(done[result.claim.grant_id].outcome)) for result in results)
-    with connection.cursor() as cursor:
-        for (config_id, outcome), number in sorted(counts.items(), key=str):
-            cursor.execute(
-                """
-                INSERT INTO tokens_refreshcount (provider_config_id, application_id, starts_at, outcome, count)
-                SELECT id, application_id, date_bin('5 minutes', now(), 'epoch'), %s, %s
-                FROM providers_providerconfig WHERE id = %s FOR KEY SHARE
-                ON CONFLICT (provider_config_id, starts_at, outcome)
-                DO UPDATE SET count = tokens_refreshcount.count + excluded.count
-                """,
-                [outcome, number, config_id],
-            )

@@ -27,7 +27,9 @@ STATEMENTS = (
         " WHERE s.id = x.session_id AND s.provider_config_id = %(config)s"
     ),
     "DELETE FROM tokens_connectsession WHERE provider_config_id = %(config)s",
+    "DELETE FROM tokens_refreshminute WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_refreshcount WHERE provider_config_id = %(config)s",
+    "DELETE FROM tokens_refreshtotal WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_grant WHERE provider_config_id = %(config)s",
 )
 

@@ -10,6 +10,7 @@ from django.contrib.sessions.models import Session
 
 from portal.audit import SYSTEM
 from tokens.clock import database_now
+from tokens.counts import fold
 from tokens.models import (
     AuthorizationRequest,
     ConnectSession,
@@ -30,6 +31,7 @@ BATCH = 1000
 def tidy() -> None:
     """Do all of it once."""
     now = database_now()
+    fold()
     _delete(AuthorizationRequest.objects.filter(expires_at__lt=now - timedelta(days=1)))
     _delete(Session.objects.filter(expire_date__lt=now), key="session_key")
     # Between the exchange and the choice of sites tokens wait in the session: not longer than the session lives.

@@ -6,23 +6,23 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, DateTimeField, Exists, F, Func, Max, OuterRef, Q, Sum, Value
+from django.db.models import Count, Exists, Max, OuterRef, Q
 from django.db.models.functions import Now
 from django.urls import reverse
 
 from providers.models import ProviderConfig
 from providers.spec import Outcome
-from tokens import browse, chart
+from tokens import browse, chart, spans
 from tokens.clock import database_now
 from tokens.failures import FAILURES
-from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus, RefreshCount
+from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus
 from tokens.models.connect import SessionStatus
 from tokens.results import FENCED, UNREADABLE
 from tokens.state import GrantState, describe
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from portal.models import Application
 
@@ -110,8 +110,8 @@ def summarise(application: Application) -> Summary:
         now=now,
         configs=configs,
         counts=counts,
-        chart=_chart(application, now),
-        notes=[*_config_notes(configs), *connects.notes(), *_grant_notes(application, counts)],
+        chart=_chart(configs, now),
+        notes=[*config_notes(configs), *connects.notes(), *_grant_notes(application, counts)],
         failed_connects=connects.failed(),
         latest=_latest(application, configs, now),
     )
@@ -136,26 +136,24 @@ def _counts(application: Application, configs: list[ProviderConfig]) -> Counts:
     )
 
 
-def _chart(application: Application, now: dt.datetime) -> chart.Chart:
-    half_hour = Func(
-        Value(chart.STEP),
-        F("starts_at"),
-        Value(browse.EPOCH),
-        function="date_bin",
-        output_field=DateTimeField(),
-    )
-    rows = (
-        RefreshCount.objects.filter(application=application, starts_at__gte=chart.starts_of(now)[0])
+def _chart(configs: list[ProviderConfig], now: dt.datetime) -> chart.Chart:
+    return chart.draw(pairs_of(spans.read(spans.DAY, now, [config.pk for config in configs])), now)
+
+
+def pairs_of(slices: Iterable[spans.Slice]) -> dict[dt.datetime, tuple[int, int]]:
+    """Return (refreshed, failed) by the start of each step: what the chart draws."""
+    pairs: dict[dt.datetime, tuple[int, int]] = {}
+    for one in slices:
         # An answer that came too late to count is neither a refresh nor a failure.
-        .exclude(outcome=FENCED)
-        .annotate(half_hour=half_hour)
-        .values_list("half_hour")
-        .annotate(
-            ok=Sum("count", filter=Q(outcome=Outcome.OK), default=0),
-            failed=Sum("count", filter=~Q(outcome=Outcome.OK), default=0),
-        )
-    )
-    return chart.draw({starts_at: (ok, failed) for starts_at, ok, failed in rows}, now)
+        if one.outcome == FENCED:
+            continue
+        ok, failed = pairs.get(one.starts_at, (0, 0))
+        if one.outcome == Outcome.OK:
+            ok += one.count
+        else:
+            failed += one.count
+        pairs[one.starts_at] = (ok, failed)
+    return pairs
 
 
 def _latest(
@@ -170,7 +168,8 @@ def _latest(
     return found
 
 
-def _config_notes(configs: list[ProviderConfig]) -> list[Note]:
+def config_notes(configs: Iterable[ProviderConfig]) -> list[Note]:
+    """Return what is wrong with configurations."""
     notes = []
     for config in configs:
         link = (config.get_absolute_url(), "Open provider", "MANAGE_PROVIDERS")

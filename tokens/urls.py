@@ -2,12 +2,13 @@
 
 from django.urls import include, path
 
-from tokens.views import grant_actions, grants, links, overview
+from tokens.views import grant_actions, grants, health, links, overview
 
 urlpatterns = [
     path("api/v1/", include("tokens.api.urls")),
     path("", include("tokens.connect_urls")),
     path("applications/<slug:slug>/", overview.application_overview, name="application-overview"),
+    path("applications/<slug:slug>/health/", health.health_page, name="health"),
     path("applications/<slug:slug>/connections/", grants.grant_list, name="grant-list"),
     path("applications/<slug:slug>/connections/new/", links.grant_create, name="grant-create"),
     path("applications/<slug:slug>/connections/<uuid:pk>/", grants.grant_detail, name="grant-detail"),

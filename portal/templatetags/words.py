@@ -121,6 +121,7 @@ _MENU = (
     ("OAuth Providers", "provider-list", ("provider-",), ""),
     ("Connections", "grant-list", ("grant-", "connect-"), ""),
     ("API Keys", "api-key-list", ("api-key-",), "MANAGE_APPLICATION"),
+    ("Health", "health", ("health",), ""),
     ("Members", "member-list", ("member-", "invitation-"), ""),
     ("Audit log", "audit-log", ("audit-",), "VIEW_AUDIT"),
     ("Settings", "application-settings", ("application-",), "MANAGE_APPLICATION"),

@@ -19,7 +19,7 @@ from portal.audit import SYSTEM
 from portal.models import User
 from providers.spec import Outcome
 from tests.factories import GrantFactory, MembershipFactory, ProviderConfigFactory, UserFactory, database_now
-from tokens import chart
+from tokens import spans
 from tokens.connect import open_session
 from tokens.models import Confirmation, Grant, RefreshAttempt, RefreshCount, Trigger
 
@@ -121,7 +121,7 @@ def refresh_all_day(config: ProviderConfig) -> None:
             outcome=outcome,
             count=count(number),
         )
-        for number, start in enumerate(chart.starts_of(database_now()))
+        for number, start in enumerate(spans.DAY.starts_of(database_now()))
         for outcome, count in counts.items()
         if count(number)
     )

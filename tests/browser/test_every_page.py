@@ -83,6 +83,7 @@ LOOKS = {
     "applications-many": Look(f"{APP}/", "Acme Archived"),
     # --- full, with long names
     "full-overview": Look(f"{APP}/full/", "Refreshes, last 24 hours"),
+    "full-health": Look(f"{APP}/full/health/?span=day", "Failures by class"),
     "full-connections": Look(f"{APP}/full/connections/", "60 connections"),
     "full-connection": Look(grant_page(LONG_USER), "not granted"),
     "full-connection-revoke": Look(grant_page(LONG_USER, "grant-revoke"), "cannot be undone"),
@@ -98,6 +99,7 @@ LOOKS = {
     "full-connect": Look(lambda world: reverse("connect-page", args=[world.link]), "Connect Atlassian", who="nobody"),
     # --- empty
     "empty-overview-support": Look(f"{APP}/empty/", "An owner or admin does this", who="support"),
+    "empty-health-support": Look(f"{APP}/empty/health/", "Nothing to keep fresh yet", who="support"),
     "empty-providers-support": Look(f"{APP}/empty/providers/", "An owner or admin", who="support"),
     "empty-gallery-none": Look(f"{APP}/empty/providers/add/?q=made-up", "No provider like that"),
     "empty-add-provider-wrong": Look(f"{APP}/empty/providers/add/atlassian/", "Paste the client secret", act=paste_twice),
@@ -107,6 +109,7 @@ LOOKS = {
     "state-unreadable": Look(grant_page("unreadable"), "Unreadable"),
     "state-retrying": Look(grant_page("retrying"), "Retrying"),
     "state-ended-auditor": Look(grant_page("ended"), "Access has ended", who="auditor"),
+    "state-health": Look(f"{APP}/states/health/", "waits for a person"),
     "state-paused": Look(grant_page("paused"), "Paused"),
     "state-gone": Look(grant_page("gone"), "no longer in the catalog"),
     "my-waiting": Look(grant_page("pending", "my-connection"), "Waiting for confirmation", who="nobody"),
@@ -114,6 +117,7 @@ LOOKS = {
     "my-revoked": Look(grant_page("revoked", "my-connection"), "has no access", who="nobody"),
     # --- broken and switched off
     "broken-overview": Look(f"{APP}/broken/", "Connecting that failed"),
+    "broken-health": Look(f"{APP}/broken/health/?span=week", "Breaker open", who="auditor"),
     "broken-providers": Look(f"{APP}/broken/providers/", "Not in the catalog"),
     "broken-provider": Look(f"{APP}/broken/providers/atlassian/", "It does not work just now"),
     "broken-provider-gone": Look(f"{APP}/broken/providers/gitlab-of-our-own/", "Its catalog file is gone"),

@@ -13,7 +13,7 @@ from portal.models import Event
 from providers.spec import Outcome
 from tests.browser.looks import errors_of, look
 from tests.factories import GrantFactory, ProviderConfigFactory, database_now
-from tokens import chart
+from tokens import spans
 from tokens.models import ConnectSession, Grant, GrantStatus, RefreshAttempt, RefreshCount, Trigger
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def busy(cast: Cast) -> ProviderConfig:
     )
     GrantFactory.create(provider_config=config, pending=True)
     GrantFactory.create(provider_config=config, needs_reconnect=True, fail_outcome=Outcome.GRANT_DEAD)
-    for number, start in enumerate(chart.starts_of(database_now())):
+    for number, start in enumerate(spans.DAY.starts_of(database_now())):
         for outcome, count in (("ok", 20 + number % 7), ("ambiguous", 9 if 20 < number < 25 else 0)):
             if count:
                 RefreshCount.objects.create(

@@ -23,7 +23,7 @@ from tests.factories import (
     UserFactory,
     database_now,
 )
-from tokens import chart
+from tokens import spans
 from tokens.connect import open_session
 from tokens.failures import FAILURES
 from tokens.models import Confirmation, ConnectSession, Grant, RefreshAttempt, RefreshCount, Trigger
@@ -147,9 +147,14 @@ def _full(application: Application, owner: User) -> ProviderConfig:
     )
     RefreshCount.objects.bulk_create(
         RefreshCount(
-            provider_config=config, application=application, starts_at=start, outcome=outcome, count=count
+            provider_config=config,
+            application=application,
+            starts_at=start,
+            outcome=outcome,
+            count=count,
+            latencies=[0, 0, 5, 40 + number, 30, 9, 4, 2, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, number % 9 == 8],
         )
-        for number, start in enumerate(chart.starts_of(database_now()))
+        for number, start in enumerate(spans.DAY.starts_of(database_now()))
         for outcome, count in (("ok", 12_000 + 900 * (number % 7)), ("ambiguous", 4_000 * (number % 9 == 8)))
         if count
     )

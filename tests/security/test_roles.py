@@ -154,6 +154,7 @@ MORE_METHODS = {"api-grant": {"delete"}, "api-nothing": {"put", "patch", "delete
 ADDRESSES: dict[str, Address] = {
     # --- portal
     "healthz": Address(_nothing, everybody(), nobody(is_public=True)),
+    "readyz": Address(_nothing, everybody(), nobody(is_public=True)),
     "home": Address(_nothing, signed_in(302), nobody()),
     "application-list": Address(_nothing, signed_in(), nobody()),
     "application-create": Address(_nothing, signed_in(), signed_in(422)),
@@ -200,6 +201,7 @@ ADDRESSES: dict[str, Address] = {
     "provider-connect": Address(_provider, nobody(), allowed(GRANTS, 302)),
     # --- tokens
     "application-overview": Address(_slug, members(), nobody()),
+    "health": Address(_slug, members(), nobody()),
     "grant-list": Address(_slug, members(), nobody()),
     "grant-create": Address(_slug, allowed(GRANTS), allowed(GRANTS, 422)),
     "grant-detail": Address(_grant, members(), nobody()),

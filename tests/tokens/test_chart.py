@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from tokens import chart
+from tokens import chart, spans
 
 NOW = dt.datetime(2026, 3, 4, 9, 12, tzinfo=dt.UTC)
 
@@ -24,7 +24,7 @@ def test_an_empty_day_is_said_and_divides_by_nothing():
 
 
 def test_a_failure_stands_on_top_of_what_went_well_with_a_gap():
-    start = chart.starts_of(NOW)[3]
+    start = spans.DAY.starts_of(NOW)[3]
 
     bar = chart.draw({start: (10, 5)}, NOW).bars[3]
 
@@ -33,7 +33,7 @@ def test_a_failure_stands_on_top_of_what_went_well_with_a_gap():
 
 
 def test_one_failure_among_thousands_can_still_be_seen():
-    start = chart.starts_of(NOW)[3]
+    start = spans.DAY.starts_of(NOW)[3]
 
     bar = chart.draw({start: (9_000, 1)}, NOW).bars[3]
 
@@ -45,13 +45,13 @@ def test_one_failure_among_thousands_can_still_be_seen():
     ("most", "top"), [(1, "2"), (3, "4"), (9, "10"), (11, "12"), (900, "1,000"), (6_001, "8,000")]
 )
 def test_the_axis_ends_at_a_round_number(most, top):
-    drawn = chart.draw({chart.starts_of(NOW)[0]: (most, 0)}, NOW)
+    drawn = chart.draw({spans.DAY.starts_of(NOW)[0]: (most, 0)}, NOW)
 
     assert drawn.levels[0].text == top
 
 
 def test_the_sentence_names_the_hours_of_failures():
-    starts = chart.starts_of(NOW)
+    starts = spans.DAY.starts_of(NOW)
 
     drawn = chart.draw({starts[0]: (5, 0), starts[2]: (5, 1), starts[4]: (0, 2)}, NOW)
 

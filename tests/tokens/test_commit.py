@@ -14,7 +14,7 @@ from tests.factories import GrantFactory, ProviderConfigFactory
 from tokens.claim import claim_one
 from tokens.commit import commit, commit_held
 from tokens.erase import erase_all_of_provider
-from tokens.models import Grant, RefreshCount, Trigger
+from tokens.models import Grant, RefreshMinute, Trigger
 from tokens.results import FENCED, UNREADABLE, Result
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -69,7 +69,7 @@ def test_a_provider_that_was_deleted_meanwhile_takes_no_other_answer_along(
     commit(results)
 
     assert Grant.objects.get().gen == other.gen + 1
-    assert list(RefreshCount.objects.values_list("provider_config", "count")) == [
+    assert list(RefreshMinute.objects.values_list("provider_config", "count")) == [
         (other.provider_config_id, 1)
     ]
 

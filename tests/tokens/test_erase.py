@@ -17,6 +17,8 @@ from tokens.models import (
     Grant,
     RefreshAttempt,
     RefreshCount,
+    RefreshMinute,
+    RefreshTotal,
     Trigger,
 )
 
@@ -27,9 +29,10 @@ def full(grant: Grant) -> Grant:
     """Give a grant one row of everything."""
     config = grant.provider_config
     RefreshAttempt.objects.create(grant=grant, provider_config=config, gen=0, epoch=1, trigger=Trigger.BEAT)
-    RefreshCount.objects.create(
-        provider_config=config, application=config.application, starts_at=database_now(), outcome="ok"
-    )
+    counted = {"provider_config": config, "application": config.application, "outcome": "ok"}
+    RefreshMinute.objects.create(starts_at=database_now(), **counted)
+    RefreshCount.objects.create(starts_at=database_now(), **counted)
+    RefreshTotal.objects.create(**counted)
     session = ConnectSession.objects.create(
         application=config.application,
         provider_config=config,

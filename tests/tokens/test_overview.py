@@ -12,7 +12,7 @@ from portal.models import Role
 from providers.configure import disable
 from providers.spec import Outcome
 from tests.factories import GrantFactory, ProviderConfigFactory, database_now
-from tokens import chart
+from tokens import spans
 from tokens.models import AuthorizationRequest, Confirmation, ConnectSession, RefreshCount
 from tokens.models.connect import SessionStatus
 
@@ -230,7 +230,7 @@ def test_people_who_never_came_back_mean_nothing_when_others_did(cast):
 def test_the_chart_counts_half_hours_and_says_the_same_in_a_sentence_and_a_table(cast):
     config = configured(cast)
     GrantFactory.create(provider_config=config)
-    start = chart.starts_of(database_now())[40]
+    start = spans.DAY.starts_of(database_now())[40]
     for minutes, outcome, count in ((0, "ok", 5), (5, "ok", 2), (5, "ambiguous", 3), (10, "fenced", 9)):
         RefreshCount.objects.create(
             provider_config=config,

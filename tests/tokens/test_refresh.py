@@ -24,7 +24,7 @@ from tokens.errors import (
     ProviderDisabledError,
     RefreshInProgressError,
 )
-from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, RefreshCount, Trigger
+from tokens.models import Grant, GrantStatus, GrantTokens, RefreshAttempt, RefreshMinute, Trigger
 from tokens.refresh import ensure_fresh, refresh_now
 from tokens.results import FENCED, Committed, Result
 from tokens.revoke import revoke
@@ -89,7 +89,7 @@ def test_a_refresh_is_journaled_and_counted(connect: Connect) -> None:
     assert attempt.answered_at
     assert attempt.committed_at
     assert attempt.claimed_at <= attempt.answered_at <= attempt.committed_at
-    assert RefreshCount.objects.get().count == 1
+    assert RefreshMinute.objects.get().count == 1
 
 
 def test_the_next_refresh_comes_ahead_of_expiry_and_within_the_leeway(connect: Connect) -> None:

@@ -1,8 +1,9 @@
 """Grants, what they reach, how they came to be, and how they are kept fresh."""
 
 from tokens.models.connect import AuthorizationRequest, Confirmation, ConnectSession
+from tokens.models.counts import RefreshCount, RefreshMinute, RefreshTotal
 from tokens.models.grants import Grant, GrantStatus, GrantTokens, Site
-from tokens.models.journal import RefreshAttempt, RefreshCount, Trigger
+from tokens.models.journal import RefreshAttempt, Trigger
 
 __all__ = [
     "AuthorizationRequest",
@@ -13,6 +14,8 @@ __all__ = [
     "GrantTokens",
     "RefreshAttempt",
     "RefreshCount",
+    "RefreshMinute",
+    "RefreshTotal",
     "Site",
     "Trigger",
 ]

@@ -136,6 +136,12 @@ class Grant(models.Model):
             models.Index(
                 fields=["ended_at"], condition=models.Q(status="needs_reconnect"), name="grant_lately_ended"
             ),
+            # The few whose last refresh failed, for Health.
+            models.Index(
+                fields=["application", "provider_config"],
+                condition=models.Q(status="active") & ~models.Q(fail_outcome=""),
+                name="grant_failing",
+            ),
             models.Index(fields=["application", "-connected_at", "-id"], name="grant_list"),
             models.Index(
                 fields=["application", "status", "-connected_at", "-id"], name="grant_list_by_status"

@@ -1,11 +1,10 @@
-"""The journal of refresh attempts, and their counts for charts. No secrets."""
+"""The journal of refresh attempts. No secrets."""
 
 from __future__ import annotations
 
 from django.db import models
 from django.db.models.functions import Now
 
-from portal.models import Application
 from providers.models import ProviderConfig
 from tokens.models.grants import Grant
 
@@ -46,27 +45,3 @@ class RefreshAttempt(models.Model):
 
     def __str__(self) -> str:
         return f"{self.outcome or 'under way'} at {self.claimed_at:%Y-%m-%d %H:%M:%S}"
-
-
-class RefreshCount(models.Model):
-    """How many attempts of one configuration came to one outcome within five minutes; what charts read."""
-
-    provider_config = models.ForeignKey(
-        ProviderConfig, on_delete=models.CASCADE, related_name="refresh_counts"
-    )
-    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="+")
-    starts_at = models.DateTimeField()
-    outcome = models.CharField(max_length=16)
-    count = models.PositiveIntegerField(default=0)
-
-    class Meta:
-        default_permissions = ("view",)
-        constraints = [
-            models.UniqueConstraint(
-                fields=["provider_config", "starts_at", "outcome"], name="one_count_a_bucket"
-            ),
-        ]
-        indexes = [models.Index(fields=["application", "starts_at"], name="refresh_count_by_application")]
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.outcome}"
