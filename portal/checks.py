@@ -72,3 +72,11 @@ def check_allowed_hosts(**kwargs: Any) -> list[CheckMessage]:
             )
         ]
     return []
+
+
+@register()
+def check_second_factor(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E005: REQUIRE_SECOND_FACTOR is a word that is known; a typo must not switch it off (H8)."""
+    if settings.REQUIRE_SECOND_FACTOR in {"off", "staff", "everyone"}:
+        return []
+    return [Error("REQUIRE_SECOND_FACTOR must be off, staff or everyone.", id="portal.E005")]

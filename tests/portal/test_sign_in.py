@@ -20,7 +20,7 @@ from allauth.mfa.totp.internal.auth import (
 from allauth.usersessions.models import UserSession
 from django.conf import settings as django_settings
 from django.contrib.sessions.models import Session
-from django.core import mail
+from django.core import checks, mail
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
@@ -213,6 +213,41 @@ def test_c1_recovery_codes_are_sealed_too(client: Client, user: User) -> None:
     stored = everything_about_second_factors()
     assert get_adapter().decrypt(authenticator.data["seed"]) not in stored
     assert not any(code in stored for code in codes)
+
+
+@pytest.mark.parametrize(
+    ("required", "is_staff", "is_led_there"),
+    [("off", True, False), ("staff", False, False), ("staff", True, True), ("everyone", False, True)],
+)
+def test_h8_who_must_have_a_second_factor_sets_one_up_before_anything_else(
+    client: Client, user: User, settings: Any, required: str, is_staff: bool, is_led_there: bool
+) -> None:
+    settings.REQUIRE_SECOND_FACTOR = required
+    user.is_staff = user.is_superuser = is_staff
+    user.save()
+    sign_in(client)
+
+    before = [client.get(reverse(page)) for page in ("application-create", "application-list")]
+    client.post(reverse("mfa_activate_totp"), {"code": code_for(begin_totp(client))})
+
+    assert all((page.headers.get("Location") == reverse("mfa_index")) == is_led_there for page in before)
+    assert client.get(reverse("application-list")).status_code == 200
+
+
+def test_h8_a_missing_second_factor_stops_neither_end_users_nor_programs(
+    client: Client, settings: Any
+) -> None:
+    settings.REQUIRE_SECOND_FACTOR = "everyone"
+
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/api/v1/grants").status_code == 401
+    assert client.get("/connect/nothing/").status_code == 404
+
+
+def test_a_mistyped_requirement_of_second_factors_is_refused_at_the_start(settings: Any) -> None:
+    settings.REQUIRE_SECOND_FACTOR = "yes"
+
+    assert "portal.E005" in {error.id for error in checks.run_checks()}
 
 
 def test_a_wrong_code_keeps_the_key_that_was_scanned(client: Client, user: User) -> None:
