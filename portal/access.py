@@ -22,6 +22,7 @@ class Permission(enum.StrEnum):
     OPERATE_GRANTS = "refresh connections and copy reconnect links"
     MANAGE_GRANTS = "connect, confirm and revoke"
     MANAGE_PROVIDERS = "add, change and remove OAuth providers"
+    MANAGE_WEBHOOKS = "set up webhooks"
     MANAGE_MEMBERS = "invite, change and remove members"
     MANAGE_APPLICATION = "change the application"
     DELETE_APPLICATION = "archive or delete the application"

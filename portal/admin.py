@@ -9,7 +9,7 @@ from django.contrib import admin
 from django.core.exceptions import ValidationError
 
 # Django looks for admin.py alone: these register the rest of this app.
-from portal import admin_accounts, admin_api_keys, admin_audit, admin_people  # noqa: F401
+from portal import admin_accounts, admin_api_keys, admin_audit, admin_people, admin_webhooks  # noqa: F401
 from portal.admin_base import HistoryAdmin, PortalAdmin, link_to_list
 from portal.audit import record, staff_of
 from portal.members import lock_members, withdraw_invitations_of

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.conf import settings
 
 from portal.models.audit import ActorKind, AuditEvent, Event
+from portal.outbox import tell
 
 if TYPE_CHECKING:
     from django.db import models
@@ -62,8 +63,8 @@ def record(
     subject_name: str = "",
     **detail: Any,
 ) -> AuditEvent:
-    """Add one audit event, in the caller's transaction. `detail` must hold no secret."""
-    return AuditEvent.objects.create(
+    """Add one audit event, and what webhooks tell of it, in the caller's transaction. `detail` must hold no secret."""
+    written = AuditEvent.objects.create(
         event=event,
         application_id=application.pk if application else None,
         application_name=application.name if application else "",
@@ -77,6 +78,8 @@ def record(
         detail=detail,
         request_id=actor.request_id,
     )
+    tell(written, subject)
+    return written
 
 
 def client_address(request: HttpRequest) -> str | None:

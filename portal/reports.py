@@ -25,6 +25,7 @@ _SECRETS = re.compile(
         ["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)
     [^\s"'&,;}\])]+
     | (?P<key>dpk_[0-9A-Za-z]{12}_)[0-9A-Za-z]+
+    | (?P<webhook>whsec_)[0-9A-Za-z+/=_-]+
     | (?P<jwt>eyJ)[\w-]+\.[\w.-]+
     # Links whose last part is the secret: Django logs the path of every 4xx.
     | (?P<path>/(?:invitations|connect|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{16,}
@@ -35,7 +36,8 @@ _SECRETS = re.compile(
 def redact(text: str) -> str:
     """Replace values that look like secrets; the last net, not the first."""
     return _SECRETS.sub(
-        lambda match: (match["name"] or match["key"] or match["path"] or "") + "[hidden]", text
+        lambda match: (match["name"] or match["key"] or match["webhook"] or match["path"] or "") + "[hidden]",
+        text,
     )
 
 

@@ -166,10 +166,13 @@ CELERY_TASK_STORE_EAGER_RESULT = False
 # Seconds between two proposals; a proposal that waited longer than that is dropped, the next one says the same.
 REFRESH_INTERVAL_S = env.int("REFRESH_INTERVAL_S", default=15)
 HOUSEKEEPING_INTERVAL_S = 600
+# A hint after each commit is quicker; this is for retries, and for hints that the broker lost.
+WEBHOOK_INTERVAL_S = 5
 # How long ended things are kept, in days; the audit log is kept for good.
 KEEP_REFRESH_ATTEMPTS_DAYS = env.int("KEEP_REFRESH_ATTEMPTS_DAYS", default=30)
 KEEP_REFRESH_COUNTS_DAYS = env.int("KEEP_REFRESH_COUNTS_DAYS", default=90)
 KEEP_CONNECT_SESSIONS_DAYS = env.int("KEEP_CONNECT_SESSIONS_DAYS", default=30)
+KEEP_WEBHOOKS_DAYS = env.int("KEEP_WEBHOOKS_DAYS", default=30)
 # A connection that nobody confirmed is taken back.
 KEEP_UNCONFIRMED_DAYS = env.int("KEEP_UNCONFIRMED_DAYS", default=7)
 CELERY_BEAT_SCHEDULE = {
@@ -177,6 +180,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "tokens.tasks.refresh_due",
         "schedule": REFRESH_INTERVAL_S,
         "options": {"expires": REFRESH_INTERVAL_S},
+    },
+    "deliver-webhooks": {
+        "task": "tokens.tasks.deliver_webhooks",
+        "schedule": WEBHOOK_INTERVAL_S,
+        "options": {"expires": WEBHOOK_INTERVAL_S},
     },
     "housekeeping": {
         "task": "tokens.tasks.housekeeping",

@@ -15,5 +15,6 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("", include("portal.application_urls")),
     path("", include("providers.urls")),
+    path("", include("tokens.webhooks.urls")),
     path("", include("tokens.urls")),
 ]

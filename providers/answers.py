@@ -51,13 +51,13 @@ def read_token_answer(
     # A rule speaks only of an answer that is an OAuth error; a gateway's HTML page with the same status is not one.
     if rule and body is not None:
         cause = rule.cause or _cause(spec, rule.outcome, error)
-        return Failure(rule.outcome, error, answer.status, cause, _retry_after(answer))
+        return Failure(rule.outcome, error, answer.status, cause, retry_after(answer))
     if answer.status == 429:
-        return Failure(Outcome.THROTTLED, error, 429, "throttled", _retry_after(answer))
+        return Failure(Outcome.THROTTLED, error, 429, "throttled", retry_after(answer))
     if error and (200 <= answer.status < 300 or 400 <= answer.status < 500):
         outcome = _standard_outcome(error)
-        return Failure(outcome, error, answer.status, _cause(spec, outcome, error), _retry_after(answer))
-    return Failure(Outcome.AMBIGUOUS, error, answer.status, f"status {answer.status}", _retry_after(answer))
+        return Failure(outcome, error, answer.status, _cause(spec, outcome, error), retry_after(answer))
+    return Failure(Outcome.AMBIGUOUS, error, answer.status, f"status {answer.status}", retry_after(answer))
 
 
 def _standard_outcome(error: str) -> Outcome:
@@ -152,18 +152,18 @@ def read_lifetime(value: Any) -> timedelta | None:
     return timedelta(seconds=min(value, MAX_LIFETIME.total_seconds()))
 
 
-def _retry_after(answer: Answer) -> timedelta | None:
-    """Read Retry-After in seconds or as a date, at most an hour (B11).
+def retry_after(answer: Answer, *, most: timedelta = MAX_RETRY_AFTER) -> timedelta | None:
+    """Read Retry-After in seconds or as a date, at most `most` (B11).
 
     The date is held against the same answer's Date header: both come from the provider's clock, so ours can be wrong.
     """
     text = answer.headers.get("retry-after", "").strip()
     if text.isascii() and text.isdigit():
-        return min(timedelta(seconds=int(text[:9])), MAX_RETRY_AFTER)
+        return min(timedelta(seconds=int(text[:9])), most)
     until, now = _http_date(text), _http_date(answer.headers.get("date", ""))
     if until is None or now is None:
         return None
-    return min(max(until - now, timedelta(0)), MAX_RETRY_AFTER)
+    return min(max(until - now, timedelta(0)), most)
 
 
 def _http_date(text: str) -> datetime | None:

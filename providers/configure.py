@@ -90,9 +90,19 @@ def change(
         if client_secret:
             locked.set_client_secret(client_secret)
             locked.secret_set_at, locked.secret_set_by = Now(), user
-        if changed["client_id"] or changed["client_secret"]:
+        is_mended = bool(locked.problem_code) and (changed["client_id"] or changed["client_secret"])
+        if is_mended:
             locked.problem_code, locked.problem_message, locked.problem_since = "", "", None
         locked.save()
+        if is_mended:
+            # Who was told that it fails is told that it is tried again; if it still fails they hear so next.
+            record(
+                Event.PROVIDER_RECOVERED,
+                actor=actor,
+                application=config.application,
+                subject=config,
+                reason="new credentials were saved",
+            )
         if changed["client_id"] or changed["scopes"]:
             record(
                 Event.PROVIDER_CHANGED,

@@ -134,7 +134,7 @@ async def send(session: aiohttp.ClientSession, request: OutgoingRequest) -> Answ
                 data=request.body or None,
                 allow_redirects=False,
             ) as response:
-                return await _read(response, request.max_body)
+                return await _read(response, request)
     except TimeoutError:
         return NoAnswer(call.is_connected, "time-out")
     except aiohttp.ClientConnectorDNSError:
@@ -165,13 +165,16 @@ def _reason(call: _Call) -> str:
     return "blocked" if call.is_blocked else "refused"
 
 
-async def _read(response: aiohttp.ClientResponse, limit: int) -> Answer | NoAnswer:
+async def _read(response: aiohttp.ClientResponse, request: OutgoingRequest) -> Answer | NoAnswer:
     body = bytearray()
     async for chunk in response.content.iter_any():
         body += chunk
-        if len(body) > limit:
+        if len(body) > request.max_body:
             response.close()
-            return NoAnswer(is_sent=True, reason="too long")
+            if not request.is_cut:
+                return NoAnswer(is_sent=True, reason="too long")
+            del body[request.max_body :]
+            break
     headers = {name.lower(): value for name, value in response.headers.items()}
     return Answer(response.status, headers, bytes(body))
 

@@ -33,7 +33,8 @@ class OutgoingRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
     timeout: timedelta = timedelta(seconds=20)
-    max_body: int = MAX_TOKEN_BODY  # Bytes; a longer answer is given up.
+    max_body: int = MAX_TOKEN_BODY  # Bytes; a longer answer is given up, or cut where only its status counts.
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)

@@ -151,6 +151,11 @@ class ProviderConfig(models.Model):
         if noted:
             record(Event.PROVIDER_RECOVERED, actor=SYSTEM, application=self.application, subject=self)
 
+    def webhook_data(self, detail: dict[str, Any]) -> dict[str, Any]:
+        """Return what the application is told of it."""
+        told = {"provider": self.provider_id}
+        return {**told, "problem": detail["problem"]} if detail.get("problem") else told
+
     @property
     def is_working(self) -> bool:
         """Tell whether it may connect, refresh and hand out."""

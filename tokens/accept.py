@@ -73,7 +73,7 @@ def accept(results: list[Result]) -> dict[uuid.UUID, Committed]:
             continue
         done[grant_id] = Committed(Outcome.OK, RECOVERED if result.claim.inflight_since else "", 200)
         if earlier != "active":
-            grant = Grant.objects.get(pk=grant_id)
+            grant = Grant.objects.select_related("provider_config").get(pk=grant_id)
             record(Event.GRANT_RECOVERED, actor=SYSTEM, application=result.config.application, subject=grant)
     return done
 

@@ -14,6 +14,8 @@ class TokensConfig(AppConfig):
         from portal.applications import before_delete as before_application_goes
         from providers.remove import before_delete as before_provider_goes
         from tokens.revoke import revoke_all_of_application, revoke_all_of_provider
+        from tokens.webhooks.endpoints import delete_all_of_application
 
+        before_application_goes.append(delete_all_of_application)
         before_application_goes.append(revoke_all_of_application)
         before_provider_goes.append(revoke_all_of_provider)

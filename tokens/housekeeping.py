@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
+from django.db import transaction
 
 from portal.audit import SYSTEM
+from portal.models import WebhookAttempt, WebhookEndpoint, WebhookMessage
 from tokens.clock import database_now
 from tokens.counts import fold
 from tokens.models import (
@@ -23,6 +25,8 @@ from tokens.models.connect import SessionStatus
 from tokens.revoke import revoke
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from django.db.models import QuerySet
 
 BATCH = 1000
@@ -53,11 +57,24 @@ def tidy() -> None:
     _delete(
         RefreshCount.objects.filter(starts_at__lt=now - timedelta(days=settings.KEEP_REFRESH_COUNTS_DAYS))
     )
+    _tidy_webhooks(now)
     waited_too_long = Grant.objects.filter(
         status=GrantStatus.PENDING, consented_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)
     )
     for grant in waited_too_long.select_related("provider_config__application")[:BATCH]:
         revoke(grant, actor=SYSTEM, reason="nobody confirmed it")
+
+
+def _tidy_webhooks(now: dt.datetime) -> None:
+    """Erase old messages, those too that wait for a disabled endpoint, and secrets that no longer sign."""
+    old = WebhookMessage.objects.filter(created_at__lt=now - timedelta(days=settings.KEEP_WEBHOOKS_DAYS))
+    while keys := list(old.values_list("pk", flat=True)[:BATCH]):
+        with transaction.atomic():
+            WebhookAttempt.objects.filter(message__in=keys).delete()
+            WebhookMessage.objects.filter(pk__in=keys).delete()
+    WebhookEndpoint.objects.filter(earlier_secret_until__lt=now).update(
+        earlier_secret=None, earlier_secret_until=None
+    )
 
 
 def _delete(rows: QuerySet[Any], *, key: str = "pk") -> None:

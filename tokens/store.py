@@ -56,6 +56,7 @@ def _store(session: ConnectSession, exchanged: Exchanged, chosen: Collection[str
             end_user=session.end_user,
             account_id=exchanged.account.id,
         )
+    was_pending = not is_new and grant.status == GrantStatus.PENDING
     now = database_now()
     is_vouched_for = session.confirmation == Confirmation.LOGIN or (
         not is_new and grant.status != GrantStatus.PENDING
@@ -75,8 +76,11 @@ def _store(session: ConnectSession, exchanged: Exchanged, chosen: Collection[str
     grant.save(force_insert=is_new)
     _store_tokens(grant, exchanged)
     _store_sites(grant, exchanged, chosen)
+    event = Event.GRANT_CONNECTED if is_new else Event.GRANT_RECONNECTED
+    if was_pending and is_vouched_for:
+        event = Event.GRANT_CONFIRMED
     record(
-        Event.GRANT_CONNECTED if is_new else Event.GRANT_RECONNECTED,
+        event,
         actor=actor,
         application=session.application,
         subject=grant,

@@ -6,6 +6,8 @@ from celery import shared_task
 
 from tokens.engine import drain
 from tokens.housekeeping import tidy
+from tokens.webhooks.deliver import deliver
+from tokens.webhooks.mail import mail_about_disabled
 
 
 @shared_task(ignore_result=True)
@@ -15,6 +17,14 @@ def refresh_due() -> None:
 
 
 @shared_task(ignore_result=True)
+def deliver_webhooks() -> None:
+    """Send the webhooks that are due. Proposed by beat, and by a hint after each commit that wrote one."""
+    if deliver():
+        mail_about_disabled()
+
+
+@shared_task(ignore_result=True)
 def housekeeping() -> None:
     """Erase what has had its time."""
     tidy()
+    mail_about_disabled()

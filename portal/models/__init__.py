@@ -6,6 +6,7 @@ from portal.models.audit import AuditEvent, Event
 from portal.models.instance import Instance
 from portal.models.keys import KeyCheck
 from portal.models.people import User
+from portal.models.webhooks import WebhookAttempt, WebhookEndpoint, WebhookMessage, WebhookType
 
 __all__ = [
     "ApiKey",
@@ -19,4 +20,8 @@ __all__ = [
     "Membership",
     "Role",
     "User",
+    "WebhookAttempt",
+    "WebhookEndpoint",
+    "WebhookMessage",
+    "WebhookType",
 ]

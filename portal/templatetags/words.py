@@ -68,6 +68,12 @@ def machine_time(at: datetime | None) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if at else ""
 
 
+@register.filter
+def milliseconds(time: timedelta) -> str:
+    """Say how long something took: "1,204 ms"."""
+    return f"{round(time / timedelta(milliseconds=1)):,} ms"
+
+
 # In this order: Edge says that it is Chrome too, and Chrome that it is Safari.
 _BROWSERS = (
     ("Edg", "Edge"),
@@ -120,6 +126,7 @@ _MENU = (
     ("Overview", "application-overview", ("application-overview",), ""),
     ("OAuth Providers", "provider-list", ("provider-",), ""),
     ("Connections", "grant-list", ("grant-", "connect-"), ""),
+    ("Webhooks", "webhook-list", ("webhook-",), ""),
     ("API Keys", "api-key-list", ("api-key-",), "MANAGE_APPLICATION"),
     ("Health", "health", ("health",), ""),
     ("Members", "member-list", ("member-", "invitation-"), ""),

@@ -26,9 +26,19 @@ from django.urls import reverse
 from portal.audit import SYSTEM, record
 from portal.encryption import seal
 from portal.keycheck import check_keys
-from portal.models import ApiKey, Application, Event, Invitation, Role, User
+from portal.models import (
+    ApiKey,
+    Application,
+    Event,
+    Invitation,
+    Role,
+    User,
+    WebhookAttempt,
+    WebhookMessage,
+)
 from portal.models.applications import digest
 from portal.people import MFAAdapter
+from providers.oauth import Answer
 from tests.factories import (
     CANARY,
     GrantFactory,
@@ -46,6 +56,8 @@ from tokens.models import (
     RefreshCount,
     Trigger,
 )
+from tokens.webhooks import endpoints
+from tokens.webhooks.settle import excerpt_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -100,6 +112,7 @@ def world(db: None) -> dict[str, Any]:
     )
     record(Event.GRANT_CONNECTED, actor=SYSTEM, application=config.application, subject=grant)
     record(Event.TOKEN_HANDED_OUT, actor=SYSTEM, application=config.application, subject=grant)
+    _webhooks(config, grant)
     check_keys()
     _accounts(membership.user)
     LogEntry.objects.create(
@@ -141,6 +154,23 @@ def _connecting(config: ProviderConfig, grant: Grant) -> None:
     )
     seal(request, "code_verifier", f"{CANARY}-verifier")
     request.save(force_insert=True)
+
+
+def _webhooks(config: ProviderConfig, grant: Grant) -> None:
+    endpoint, secret = endpoints.create(
+        config.application,
+        name="back end",
+        url=f"https://app.example/{CANARY}?key={CANARY}",
+        types=["grant.needs_reconnect"],
+        actor=SYSTEM,
+    )
+    endpoints.rotate(endpoint, overlap=timedelta(days=1), actor=SYSTEM)
+    record(Event.GRANT_NEEDS_RECONNECT, actor=SYSTEM, application=config.application, subject=grant)
+    message = WebhookMessage.objects.get()
+    reply = Answer(500, {}, f'{{"secret": "{secret}", "seen": "{secret}", "token": "{CANARY}"}}'.encode())
+    WebhookAttempt.objects.create(
+        message=message, number=1, started_at=database_now(), url=endpoint.url, excerpt=excerpt_of(reply)
+    )
 
 
 def _accounts(user: User) -> None:

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from portal import encryption, rotate
 from portal.encryption import Place, header_of, seal
+from portal.models import WebhookEndpoint
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory
 from tests.processes import test_database_url
 from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens
@@ -43,8 +44,12 @@ def fill_every_sealed_column(cast: Any) -> list[tuple[models.Model, str]]:
     request = AuthorizationRequest.objects.create(
         id=uuid.uuid4(), session=session, state_digest="0" * 64, browser_digest="", expires_at=timezone.now()
     )
+    endpoint = WebhookEndpoint(
+        application=cast.application, name="x", url="https://app.example/", types=["grant.revoked"]
+    )
+    endpoint.save(force_insert=True)
     rows: dict[type[models.Model], models.Model] = {
-        type(row): row for row in (config, grant.tokens, session, request)
+        type(row): row for row in (config, grant.tokens, session, request, endpoint)
     }
     filled = []
     for model in rotate.sealed_models():

@@ -20,10 +20,19 @@ from portal import api_keys
 from portal.access import PERMISSIONS, Permission
 from portal.audit import SYSTEM
 from portal.invitations import invite
-from portal.models import ApiKey, Application, Invitation, Membership, Role
+from portal.models import (
+    ApiKey,
+    Application,
+    Invitation,
+    Membership,
+    Role,
+    WebhookEndpoint,
+    WebhookMessage,
+)
 from tests.factories import GrantFactory, ProviderConfigFactory
 from tokens.connect import open_session
 from tokens.models import Confirmation
+from tokens.webhooks import endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,6 +96,8 @@ class World:
     connect_session: Any
     connect_link: str
     api_key: ApiKey
+    endpoint: WebhookEndpoint
+    message: WebhookMessage
 
 
 @dataclass(frozen=True)
@@ -118,6 +129,14 @@ def _api_key(world: World) -> list[object]:
     return ["acme-tasks", world.api_key.pk]
 
 
+def _endpoint(world: World) -> list[object]:
+    return ["acme-tasks", world.endpoint.pk]
+
+
+def _message(world: World) -> list[object]:
+    return ["acme-tasks", world.message.uid]
+
+
 def _provider(world: World) -> list[object]:
     return ["acme-tasks", "atlassian"]
 
@@ -139,10 +158,11 @@ def _link(world: World) -> list[object]:
 
 
 # Arguments that name something inside an application by its id.
-BELOW = {_member, _invitation, _grant, _api_key}
+BELOW = {_member, _invitation, _grant, _api_key, _endpoint, _message}
 
 MANAGE = Permission.MANAGE_PROVIDERS
 OPERATE, GRANTS = Permission.OPERATE_GRANTS, Permission.MANAGE_GRANTS
+WEBHOOKS = Permission.MANAGE_WEBHOOKS
 PEOPLE_MANAGERS = Permission.MANAGE_MEMBERS
 # The pages of one browser's connect session: to every other browser they are not there (A3).
 NOT_THEIRS = everybody(404)
@@ -210,6 +230,18 @@ ADDRESSES: dict[str, Address] = {
     "grant-confirm": Address(_grant, nobody(), allowed(GRANTS, 302)),
     "grant-reject": Address(_grant, nobody(), allowed(GRANTS, 302)),
     "grant-revoke": Address(_grant, allowed(GRANTS), allowed(GRANTS, 302)),
+    # --- webhooks
+    "webhook-list": Address(_slug, members(), nobody()),
+    "webhook-create": Address(_slug, allowed(WEBHOOKS), allowed(WEBHOOKS, 422)),
+    "webhook-detail": Address(_endpoint, members(), nobody()),
+    "webhook-change": Address(_endpoint, allowed(WEBHOOKS), allowed(WEBHOOKS, 422)),
+    "webhook-rotate": Address(_endpoint, allowed(WEBHOOKS), allowed(WEBHOOKS, 422)),
+    "webhook-disable": Address(_endpoint, nobody(), allowed(WEBHOOKS, 302)),
+    "webhook-enable": Address(_endpoint, nobody(), allowed(WEBHOOKS, 302)),
+    "webhook-delete": Address(_endpoint, allowed(WEBHOOKS), allowed(WEBHOOKS, 302)),
+    "webhook-test": Address(_endpoint, nobody(), allowed(WEBHOOKS, 302)),
+    "webhook-message": Address(_message, members(), nobody()),
+    "webhook-redeliver": Address(_message, nobody(), allowed(WEBHOOKS, 302)),
     # --- the API
     "api-token": Address(_nothing, NO_KEY, NO_METHOD),
     "api-grants": Address(_nothing, NO_KEY, NO_METHOD),
@@ -243,8 +275,13 @@ def world(cast, sandbox) -> World:
     session, link = open_session(
         config, end_user="user-1", confirmation=Confirmation.MEMBER, created_by=cast.owner, actor=SYSTEM
     )
+    endpoint, _ = endpoints.create(
+        cast.application, name="x", url="https://app.example/", types=["grant.revoked"], actor=SYSTEM
+    )
     return World(
         cast=cast,
+        endpoint=endpoint,
+        message=endpoints.send_test(endpoint, actor=SYSTEM),
         config=config,
         grant=GrantFactory(provider_config=config, pending=True),
         membership=Membership.objects.get(application=cast.application, user=cast.auditor),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
@@ -156,6 +156,19 @@ class Grant(models.Model):
     def get_absolute_url(self) -> str:
         """Return the address of its page."""
         return reverse("grant-detail", args=[self.application.slug, self.pk])
+
+    def webhook_data(self, detail: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what the application is told of it; nothing of one that was never active: it isn't theirs yet (A5)."""
+        if self.confirmed_at is None:
+            return None
+        return {
+            "grant_id": str(self.pk),
+            "end_user": self.end_user,
+            "provider": self.provider_config.provider_id,
+            "label": self.label,
+            "status": self.status,
+            "cause": self.cause,
+        }
 
     @property
     def missing_scopes(self) -> list[str]:

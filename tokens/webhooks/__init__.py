@@ -1,0 +1,1 @@
+"""Webhooks: endpoints, and the delivery of what stands in the outbox (portal/outbox.py)."""
