@@ -28,12 +28,11 @@ CONNECT_TIMEOUT_S = 5
 
 
 def require_data_folder(data: Path) -> None:
-    """Make the data folder; raises LocalError if nothing can be written there."""
+    """Make the data folder, unseen by git; raises LocalError if nothing can be written there."""
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = data / ".can-write"
-        probe.write_text("")
-        probe.unlink()
+        # Proves that we may write, and keeps database and secrets out of git whatever the folder's name is.
+        (data / ".gitignore").write_text("*\n")
     except OSError as error:
         raise LocalError(
             f"Cannot write to {data}: {error.strerror}. Set DATA_DIR to a folder of yours: "
