@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import base64
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -83,6 +84,9 @@ def _set_environment() -> None:
     for name in UNWANTED:
         os.environ.pop(name, None)
     os.environ.update(ENVIRONMENT)
+    # As in the Makefile: the processes that tests start are many, and compiling everything is most of their start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
 
 
 def _start_servers() -> None:
