@@ -80,3 +80,11 @@ def check_second_factor(**kwargs: Any) -> list[CheckMessage]:
     if settings.REQUIRE_SECOND_FACTOR in {"off", "staff", "everyone"}:
         return []
     return [Error("REQUIRE_SECOND_FACTOR must be off, staff or everyone.", id="portal.E005")]
+
+
+@register()
+def check_metrics_token(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E007: METRICS_TOKEN cannot be guessed."""
+    if settings.METRICS_TOKEN and len(settings.METRICS_TOKEN) < 20:
+        return [Error("METRICS_TOKEN is too short: give at least 20 random characters.", id="portal.E007")]
+    return []

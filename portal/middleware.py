@@ -1,14 +1,18 @@
-"""Small middleware: a request id, and nothing cached."""
+"""Small middleware: a request id, the access log, and nothing cached."""
 
 from __future__ import annotations
 
-import contextvars
 import logging
+import time
 import uuid
 from typing import TYPE_CHECKING
 
 from django.shortcuts import render
 from redis.exceptions import RedisError
+
+from portal import metrics
+from portal.audit import client_address
+from portal.logs import current_request_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,8 +20,7 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
 logger = logging.getLogger(__name__)
-
-current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("current_request_id", default="-")
+access_logger = logging.getLogger("portal.access")
 
 
 class RequestIdMiddleware:
@@ -36,6 +39,38 @@ class RequestIdMiddleware:
         finally:
             current_request_id.reset(token)
         response["X-Request-Id"] = request_id
+        return response
+
+
+class MeasuredMiddleware:
+    """Count and time requests for the metrics, and write the access log: the path, never the query string (G6)."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Pass the request on."""
+        started = time.perf_counter()
+        response = self.get_response(request)
+        took = time.perf_counter() - started
+        view = metrics.name_of(request)
+        metrics.count_request(view, request.method or "", response.status_code, took)
+        if view not in metrics.ASKED_ALL_THE_TIME:
+            access_logger.info(
+                "%s %s %d in %.0f ms",
+                request.method,
+                request.path[:500],
+                response.status_code,
+                took * 1000,
+                extra={
+                    "method": request.method,
+                    "path": request.path[:500],
+                    "view": view,
+                    "status": response.status_code,
+                    "ms": round(took * 1000, 1),
+                    "client": client_address(request),
+                },
+            )
         return response
 
 

@@ -39,6 +39,8 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[PUBLIC_URL])
 DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".data"))).resolve()
 # How many proxies of ours stand in front and append to X-Forwarded-For; 0 means that the header is not believed.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
+# What Prometheus shows to read /metrics; without one there is no such page, but for this machine under `make run`.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
 # --- Encryption and providers ---------------------------------------------------------------------------------
 
@@ -86,6 +88,7 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "portal.middleware.RequestIdMiddleware",
+    "portal.middleware.MeasuredMiddleware",
     "portal.middleware.NoStoreMiddleware",
     "portal.middleware.RateLimitsGoneMiddleware",
     "django.middleware.security.SecurityMiddleware",
@@ -327,13 +330,18 @@ SILENCED_SYSTEM_CHECKS = [
 # --- Logs -----------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# "json" or "text", which people read more easily.
+LOG_FORMAT = env.str("LOG_FORMAT", default="text" if INSECURE_HTTP else "json")
 # Error reports hide more than Django does by itself (G7).
 DEFAULT_EXCEPTION_REPORTER_FILTER = "portal.reports.ReportFilter"
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"()": "portal.reports.LineFormatter"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "text": {"()": "portal.logs.LineFormatter"},
+        "json": {"()": "portal.logs.JsonLineFormatter"},
+    },
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},

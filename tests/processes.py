@@ -50,6 +50,7 @@ class Processes:
             "SANDBOX_URL": settings.SANDBOX_URL,
             "EGRESS_PLAIN_HTTP": "true",
             "LOG_LEVEL": "DEBUG",
+            "LOG_FORMAT": "json",
             "PUBLIC_URL": "http://127.0.0.1:8000",
             "PYTHONUNBUFFERED": "1",
         }
@@ -73,15 +74,15 @@ class Processes:
     def worker(self, name: str = "worker", **environment: str) -> subprocess.Popen[bytes]:
         """Start a real Celery worker."""
         return self.start(
-            name, "-m", "celery", "-A", "portal", "worker", "--concurrency", "1", "--loglevel", "DEBUG",
+            name, "-m", "celery", "--quiet", "-A", "portal", "worker", "--concurrency", "1",
             "--hostname", f"{name}@%h", **environment,
         )  # fmt: skip
 
     def beat(self, name: str = "beat", *, interval: float = 1) -> subprocess.Popen[bytes]:
         """Start a real Celery beat that proposes every `interval` seconds."""
         return self.start(
-            name, "-m", "celery", "-A", "portal", "beat", "--schedule", str(self.folder / f"{name}.schedule"),
-            "--loglevel", "DEBUG", REFRESH_INTERVAL_S=str(int(interval)),
+            name, "-m", "celery", "--quiet", "-A", "portal", "beat",
+            "--schedule", str(self.folder / f"{name}.schedule"), REFRESH_INTERVAL_S=str(int(interval)),
         )  # fmt: skip
 
     def web(self, **environment: str) -> str:
@@ -99,7 +100,8 @@ class Processes:
         self.start("collectstatic", "manage.py", "collectstatic", "--no-input", "--verbosity", "0").wait()
         self.start(
             "web", "-m", "granian", "--interface", "wsgi", "--host", "127.0.0.1", "--port", str(port),
-            "--blocking-threads", "4", "portal.wsgi:application", **environment,
+            "--blocking-threads", "4", "--log-config", "portal/granian_logs.json", "portal.wsgi:application",
+            **environment,
         )  # fmt: skip
         wait_until(lambda: _answers(address), what="the web process")
         return address

@@ -56,6 +56,8 @@ UNWANTED = [
     "REFRESH_INTERVAL_S",
     "DEFAULT_FROM_EMAIL",
     "LOG_LEVEL",
+    "LOG_FORMAT",
+    "METRICS_TOKEN",
 ]
 # As many test sessions may run side by side in one work tree.
 FOLDERS = 8

@@ -2,9 +2,10 @@
 
 from django.urls import include, path
 
-from tokens.views import grant_actions, grants, health, links, overview
+from tokens.views import grant_actions, grants, health, links, metrics, overview
 
 urlpatterns = [
+    path("metrics", metrics.metrics, name="metrics"),
     path("api/v1/", include("tokens.api.urls")),
     path("", include("tokens.connect_urls")),
     path("applications/<slug:slug>/", overview.application_overview, name="application-overview"),

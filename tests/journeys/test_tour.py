@@ -5,6 +5,7 @@ Every secret in it carries a marker. At the end a database dump, the broker, the
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from typing import TYPE_CHECKING
@@ -151,10 +152,24 @@ def test_the_tour_of_the_readme_leaves_no_secret_anywhere_c1_g5_g6(
         "the end user's pages": "\n".join(end_user.pages).encode(),
     }
     assert worker.poll() is None
+    assert_every_line_names_its_work(processes.logs())
     assert len(places["the logs"]) > 10_000
     for place, content in places.items():
         where = content.find(CANARY.encode())
         assert where < 0, f"A secret is in {place}: …{content[max(0, where - 80) : where + 20]!r}"
+
+
+def assert_every_line_names_its_work(logs: str) -> None:
+    """Look at what web, worker and beat wrote: JSON, with the request or task where there is one."""
+    lines = [json.loads(line) for line in logs.splitlines() if line.startswith("{")]
+    access = [line for line in lines if line["logger"] == "portal.access"]
+    done = [line for line in lines if line["logger"] == "celery.app.trace"]
+    assert {"celery.beat", "_granian"} <= {line["logger"] for line in lines}
+    assert access
+    assert done
+    assert all(line["request_id"] for line in access)
+    assert all(line["task_id"] for line in done)
+    assert not [line for line in access if "?" in line["path"]]
 
 
 def dump(folder: Path) -> bytes:

@@ -12,8 +12,8 @@ from django.urls import reverse
 
 from portal import api_keys
 from portal.audit import SYSTEM
+from portal.logs import redact
 from portal.models import ApiKey, AuditEvent, Event
-from portal.reports import redact
 from tests.factories import ProviderConfigFactory, database_now
 
 pytestmark = pytest.mark.django_db

@@ -272,12 +272,15 @@ def test_opening_a_link_accepts_nothing(cast):
 
 
 def test_the_token_is_not_in_the_log(cast, caplog):
-    Client().get("/invitations/" + "z" * 43 + "/")
+    from portal.logs import JsonLineFormatter, LineFormatter
 
-    from portal.reports import LineFormatter
+    with caplog.at_level("INFO"):
+        Client().get("/invitations/" + "z" * 43 + "/")
 
-    lines = [LineFormatter().format(record) for record in caplog.records]
-    assert lines
+    lines = [
+        form.format(record) for record in caplog.records for form in (LineFormatter(), JsonLineFormatter())
+    ]
+    assert "portal.access" in "".join(lines)
     assert "zzzz" not in "".join(lines)
 
 

@@ -175,6 +175,8 @@ ADDRESSES: dict[str, Address] = {
     # --- portal
     "healthz": Address(_nothing, everybody(), nobody(is_public=True)),
     "readyz": Address(_nothing, everybody(), nobody(is_public=True)),
+    # Tests run on this machine, as under `make run` (tests/tokens/test_metrics.py has the rest).
+    "metrics": Address(_nothing, everybody(), nobody(is_public=True)),
     "home": Address(_nothing, signed_in(302), nobody()),
     "application-list": Address(_nothing, signed_in(), nobody()),
     "application-create": Address(_nothing, signed_in(), signed_in(422)),

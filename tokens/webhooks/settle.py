@@ -10,9 +10,9 @@ from django.db.models import F
 from django.db.models.functions import Coalesce
 
 from portal.audit import SYSTEM
+from portal.logs import redact
 from portal.models import WebhookAttempt, WebhookEndpoint, WebhookMessage
 from portal.models.webhooks import DisabledReason, MessageStatus
-from portal.reports import redact
 from providers.answers import retry_after
 from providers.oauth import Answer, NoAnswer
 from tokens.clock import database_now
