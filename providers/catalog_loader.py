@@ -24,6 +24,7 @@ from providers.spec import (
     CALLBACK_FAILURES,
     LONGEST_READ,
     BodyFormat,
+    CallLimits,
     ClientAuth,
     Endpoint,
     ErrorRule,
@@ -177,6 +178,7 @@ def _spec(top: Reader) -> ProviderSpec:
         read_timeout=_read_timeout(token),
         error_map=tuple(_error_rule(rule) for rule in token.children("errors")),
         refresh=_refresh(top.required_child("refresh")),
+        limits=_limits(top.child("limits")),
         userinfo=_endpoint(userinfo) if userinfo else None,
         userinfo_scope=_userinfo_scope(userinfo, groups) if userinfo else "",
         profile=_profile(userinfo.required_child("fields")) if userinfo else None,
@@ -277,6 +279,18 @@ def _refresh(reader: Reader) -> RefreshPolicy:
             "ahead", "must not be longer than leeway: a lost answer is asked for again within it."
         )
     return policy
+
+
+def _limits(reader: Reader | None) -> CallLimits:
+    if reader is None:
+        return CallLimits()
+    limits = CallLimits(
+        parallel=reader.number("parallel", CallLimits.parallel),
+        per_second=reader.number("per_second", CallLimits.per_second),
+    )
+    if not limits.parallel:
+        raise reader.fail("parallel", "must be at least 1.")
+    return limits
 
 
 def _step(reader: Reader) -> Step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
@@ -16,8 +17,20 @@ from portal.encryption import SealedField, seal, unseal
 from portal.models import Application, Event, User
 from providers.catalog_loader import catalog
 from providers.oauth import Credentials
+from providers.provider_health import ProviderHealth
+
+__all__ = [
+    "PROBLEMS",
+    "STOPPING_PROBLEMS",
+    "Freshness",
+    "ProviderConfig",
+    "ProviderHealth",
+    "redirect_uri_for",
+]
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from providers.spec import ProviderSpec
 
 
@@ -27,13 +40,21 @@ PROBLEMS = {
     "secret_unreadable": "The stored client secret cannot be decrypted. Replace it here.",
     "unreachable": "{name} does not answer. Nothing is lost: it is tried with one connection at a time until it does.",
     "many_refused": (
-        "{name} refused many connections at once, so no more of them are ended just now. "
-        "Check in its console that the app and its secret are still there."
+        "{name} refused many connections at once, so none of them is ended: they are tried again until it accepts one. "
+        "Check in its console that the app is still there. If they really are over, let them end."
     ),
     "profile_refused": "{name} does not show us who connected. Switch the profile scope on in its console.",
 }
 # While one of these lasts, refreshing is tried with one grant at a time.
-STOPPING_PROBLEMS = ("client_refused", "secret_unreadable", "unreachable", "many_refused")
+STOPPING_PROBLEMS = ("client_refused", "secret_unreadable", "unreachable")
+
+
+class Freshness(models.TextChoices):
+    """Which connections are refreshed before anybody asks for their token."""
+
+    ALWAYS = "always", "Always fresh"
+    USED = "used", "Fresh if used lately"
+    ON_DEMAND = "on_demand", "On demand"
 
 
 class ProviderConfigQuerySet(models.QuerySet["ProviderConfig"]):
@@ -62,14 +83,33 @@ class ProviderConfig(models.Model):
     )
     scopes = ArrayField(models.CharField(max_length=200), default=list)
     is_enabled = models.BooleanField("enabled", default=True)
+    freshness = models.CharField(
+        max_length=10, choices=Freshness.choices, default=Freshness.ALWAYS, db_default=Freshness.ALWAYS
+    )
+    # With "fresh if used lately": used within so many days.
+    fresh_days = models.PositiveSmallIntegerField(default=7, db_default=7)
     # Why this configuration does not work just now, as the provider told us; "" while it works.
     problem_code = models.CharField(max_length=64, blank=True)
     problem_message = models.CharField(max_length=300, blank=True)
     problem_since = models.DateTimeField(null=True, blank=True)
     # Refreshes that got no usable answer since the last one that did.
     misses_in_a_row = models.PositiveIntegerField(default=0, editable=False)
+    # The same for refreshes that were refused for good.
+    refused_in_a_row = models.PositiveIntegerField(default=0, db_default=0, editable=False)
     # The provider asked us to wait (Retry-After).
     paused_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # How many calls to the token endpoint may be under way, and begin in a second; null: what the catalog says.
+    max_parallel = models.PositiveIntegerField(null=True, blank=True)
+    max_per_second = models.PositiveIntegerField(null=True, blank=True)
+    # Until when the calls that were begun have used up `max_per_second`.
+    paced_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # While it does not work: when one grant was last tried.
+    probed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    # Too many grants were refused at once: since then none is ended. Until then somebody let them end all the same.
+    endings_held_since = models.DateTimeField(null=True, blank=True, editable=False)
+    endings_allowed_until = models.DateTimeField(null=True, blank=True, editable=False)
+    # Its grants' due times must be set anew, which the next tick does (tokens/replan.py).
+    replan_since = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
 
@@ -82,6 +122,9 @@ class ProviderConfig(models.Model):
             models.UniqueConstraint(fields=["application", "provider_id"], name="one_config_a_provider"),
             # Grants point at both columns, so that a grant can't belong to another application than its configuration.
             models.UniqueConstraint(fields=["id", "application"], name="config_and_application"),
+            models.CheckConstraint(
+                condition=models.Q(freshness__in=Freshness.values), name="config_freshness_known"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -121,6 +164,12 @@ class ProviderConfig(models.Model):
         listed = [name for name in self.scopes if name not in known or known[name].needs_console]
         return self.live_grants().exclude(granted_scopes__contains=listed)
 
+    def keeps_fresh(self, last_used: dt.datetime | None, now: dt.datetime) -> bool:
+        """Tell whether a connection that was last used then is refreshed before anybody asks for its token."""
+        if self.freshness == Freshness.USED:
+            return last_used is not None and last_used > now - timedelta(days=self.fresh_days)
+        return self.freshness == Freshness.ALWAYS
+
     def set_client_secret(self, value: str) -> None:
         """Seal a new client secret; saving is the caller's."""
         seal(self, "client_secret", value)
@@ -130,8 +179,14 @@ class ProviderConfig(models.Model):
         return Credentials(client_id=self.client_id, client_secret=unseal(self, "client_secret") or "")
 
     def note_problem(self, code: str) -> None:
-        """Record that the provider does not work for us, once: the first note stays until it recovers."""
-        noted = ProviderConfig.objects.filter(pk=self.pk, problem_code="").update(
+        """Record that the provider does not work for us, once: the first note stays until it recovers.
+
+        What stops refreshing takes the place of what does not.
+        """
+        lesser = models.Q(problem_code="")
+        if code in STOPPING_PROBLEMS:
+            lesser |= ~models.Q(problem_code__in=STOPPING_PROBLEMS)
+        noted = ProviderConfig.objects.filter(lesser, pk=self.pk).update(
             problem_code=code,
             problem_message=PROBLEMS[code].format(name=self.provider_name),
             problem_since=Now(),
@@ -141,12 +196,10 @@ class ProviderConfig(models.Model):
                 Event.PROVIDER_FAILING, actor=SYSTEM, application=self.application, subject=self, problem=code
             )
 
-    def note_recovery(self) -> None:
-        """Record that the provider works again, once."""
-        noted = (
-            ProviderConfig.objects.filter(pk=self.pk)
-            .exclude(problem_code="")
-            .update(problem_code="", problem_message="", problem_since=None)
+    def note_recovery(self, *codes: str) -> None:
+        """Record that the provider works again, once: that these problems are over, or what stopped refreshing."""
+        noted = ProviderConfig.objects.filter(pk=self.pk, problem_code__in=codes or STOPPING_PROBLEMS).update(
+            problem_code="", problem_message="", problem_since=None
         )
         if noted:
             record(Event.PROVIDER_RECOVERED, actor=SYSTEM, application=self.application, subject=self)

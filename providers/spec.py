@@ -137,6 +137,14 @@ class RefreshPolicy:
 
 
 @dataclass(frozen=True)
+class CallLimits:
+    """How hard one configuration may call the token endpoint, all workers and readers together."""
+
+    parallel: int = 250
+    per_second: int = 0  # 0: no limit.
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """An address with its method and fixed headers."""
 
@@ -176,6 +184,7 @@ class ProviderSpec:
     refresh: RefreshPolicy
     scope_groups: tuple[ScopeGroup, ...]
     steps: tuple[Step, ...]
+    limits: CallLimits = CallLimits()
     refresh_url: str = ""
     iss: str = "if-present"  # "required": a callback without RFC 9207's `iss` is refused.
     client_auth: ClientAuth = ClientAuth.POST

@@ -28,22 +28,26 @@ RECOVERED = "recovered a lost answer inside the leeway"
 _ACCEPT = """
 WITH answers AS (
     SELECT * FROM unnest(%(ids)s::uuid[], %(gens)s::int[], %(ages)s::interval[], %(lives)s::interval[],
-        %(dues)s::interval[], %(idles)s::interval[], %(scopes)s::text[], %(accesses)b::bytea[], %(refreshes)b::bytea[])
-        AS a (id, gen, age, life, due, idle, scopes, access_token, refresh_token)
+        %(dues)s::interval[], %(idle_dues)s::interval[], %(reads)s::bool[], %(idles)s::interval[], %(scopes)s::text[], %(accesses)b::bytea[], %(refreshes)b::bytea[])
+        AS a (id, gen, age, life, due, idle_due, is_read, idle, scopes, access_token, refresh_token)
 ),
 locked AS MATERIALIZED (
-    SELECT id, gen, status FROM tokens_grant WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
+    SELECT id, gen, status, provider_config_id FROM tokens_grant WHERE id = ANY(%(ids)s) ORDER BY id FOR UPDATE
 ),
 accepted AS (
     UPDATE tokens_grant g
     SET gen = g.gen + 1, status = 'active', refreshed_at = clock_timestamp(),
         access_expires_at = clock_timestamp() - a.age + a.life,
-        refresh_due_at = clock_timestamp() - a.age + a.due,
+        refresh_due_at = clock_timestamp() - a.age + CASE
+            WHEN c.freshness = 'always' THEN a.due
+            WHEN c.freshness = 'used' AND (a.is_read
+                OR greatest(g.used_at, g.consented_at) > clock_timestamp() - c.fresh_days * interval '1 day') THEN a.due
+            ELSE a.idle_due END,
         idle_deadline = clock_timestamp() + a.idle,
         granted_scopes = coalesce(string_to_array(a.scopes, ' '), g.granted_scopes),
         claim_owner = NULL, claim_until = NULL, inflight_gen = NULL, inflight_since = NULL,
         fail_count = 0, fail_outcome = '', cause = '', next_attempt_at = NULL, ended_at = NULL
-    FROM answers a JOIN locked l ON l.id = a.id
+    FROM answers a JOIN locked l ON l.id = a.id JOIN providers_providerconfig c ON c.id = l.provider_config_id
     WHERE g.id = a.id AND l.gen = a.gen AND l.status IN ('active', 'needs_reconnect')
     RETURNING g.id, l.status
 ),
@@ -82,7 +86,19 @@ def _columns(results: list[Result]) -> dict[str, list[Any]]:
     ring, now = key_ring(), time.monotonic()
     columns: dict[str, list[Any]] = {
         name: []
-        for name in ("ids", "gens", "ages", "lives", "dues", "idles", "scopes", "accesses", "refreshes")
+        for name in (
+            "ids",
+            "gens",
+            "ages",
+            "lives",
+            "dues",
+            "idle_dues",
+            "reads",
+            "idles",
+            "scopes",
+            "accesses",
+            "refreshes",
+        )
     }
     for result in results:
         claim, policy, tokens = result.claim, result.config.spec.refresh, result.came_to
@@ -99,7 +115,10 @@ def _columns(results: list[Result]) -> dict[str, list[Any]]:
         # A token's life begins when the provider made it, which was after we sent, at the earliest.
         columns["ages"].append(timedelta(seconds=now - result.sent if result.sent else 0))
         columns["lives"].append(life)
-        columns["dues"].append(schedule.due_after(policy, claim.grant_id, life) if life else None)
+        due = schedule.due_after(policy, claim.grant_id, life) if life else None
+        columns["dues"].append(due)
+        columns["idle_dues"].append(due and schedule.idle_due_after(policy, claim.grant_id, due))
+        columns["reads"].append(claim.is_read)
         columns["idles"].append(policy.idle_limit)
         columns["scopes"].append(None if tokens.scopes is None else " ".join(tokens.scopes))
         columns["accesses"].append(sealed("access_token", tokens.access_token))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 # Beyond this the exact number helps nobody.
 MOST = 10_000
 
-_DUE = "provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()"
+_DUE = "provider_config_id = c.id AND status = 'active' AND refresh_due_at <= statement_timestamp()"
 _COUNTED = "(SELECT count(*) FROM (SELECT FROM tokens_grant WHERE {which} LIMIT %(most)s + 1) counted)"
 _BACKLOG = f"""
 SELECT c.id, clock_timestamp(),

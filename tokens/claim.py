@@ -2,35 +2,41 @@
 
 A claim is a durable note, committed before any call: this owner may spend this generation's refresh token until
 `claim_until`, and an answer may be in flight from now on. The journal's row is written with it. Whoever gets no row
-back must not call the provider.
+back must not call the provider. How many may be claimed is asked of tokens/gate.py first, under its lock.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import socket
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
+from psycopg.errors import LockNotAvailable
 
 from portal.instance import is_foreign
 from providers.catalog_loader import catalog
-from providers.models import STOPPING_PROBLEMS
-from providers.spec import LONGEST_READ
+from tokens import gate
+from tokens.gate import LEASE, LEASE_SLACK
 
 if TYPE_CHECKING:
     import datetime as dt
     import uuid
+    from collections.abc import Mapping
 
+    from django.db.backends.utils import CursorWrapper
+
+    from tokens.gate import Gate
     from tokens.models import Grant, Trigger
 
-# How much longer than a provider's read deadline a claim lives: connecting, queueing and committing.
-LEASE_SLACK = timedelta(seconds=25)
-LEASE = LONGEST_READ + LEASE_SLACK
 WORKER = f"{socket.gethostname()}:{os.getpid()}"
+# Configurations that are locked, and claimed for, at a time.
+CONFIGS_AT_ONCE = 100
+# A probe is drawn from so many that are longest due, so that one bad grant does not speak for all.
+PROBE_FROM = 50
 
 
 @dataclass(frozen=True)
@@ -44,10 +50,14 @@ class Claim:
     epoch: int
     # When an earlier answer for this very generation was lost; None if none was.
     inflight_since: dt.datetime | None
+    # Whether the provider's last word on it was that it is over.
+    was_refused: bool
     config_problem: str
     refresh_token: bytes | None = field(repr=False)
     # Monotonic seconds of this process: after this moment the claim must not be used to send.
     send_before: float
+    # Whether somebody asked for the token just now.
+    is_read: bool = False
 
 
 _CLAIM = """
@@ -57,7 +67,8 @@ claimed AS (
     SET claim_owner = gen_random_uuid(), claim_epoch = g.claim_epoch + 1, claim_until = clock_timestamp() + %(lease)s,
         inflight_gen = g.gen, inflight_since = coalesce(g.inflight_since, clock_timestamp())
     FROM picked p WHERE g.id = p.id
-    RETURNING g.id, g.application_id, g.provider_config_id, g.gen, g.claim_epoch, p.inflight_since, p.problem_code
+    RETURNING g.id, g.application_id, g.provider_config_id, g.gen, g.claim_epoch, p.inflight_since,
+        p.fail_outcome = 'grant_dead', p.problem_code
 ),
 journal AS (
     INSERT INTO tokens_refreshattempt (grant_id, provider_config_id, gen, epoch, trigger, worker, claimed_at,
@@ -69,35 +80,24 @@ SELECT claimed.*, t.refresh_token
 FROM claimed LEFT JOIN tokens_granttokens t ON t.grant_id = claimed.id
 """
 
-# Every configuration with something due gets the same share, in due order, so that one application's thousands do not
-# stand before another's one. A configuration that the provider refuses is asked with a single grant at a time.
+# So many of each configuration, in due order. What a condition on an index is compared with must be stable, hence
+# statement_timestamp() and not clock_timestamp().
 _DUE = """
-    SELECT g.id, g.inflight_since, c.problem_code
-    FROM (
-        SELECT c.id, c.problem_code, count(*) OVER () AS sharers
-        FROM providers_providerconfig c
-        JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
-        WHERE c.is_enabled AND c.provider_id = ANY(%(known)s)
-            AND (c.paused_until IS NULL OR c.paused_until <= clock_timestamp())
-            AND (c.problem_code <> ALL(%(stopping)s) OR %(probes)s > 0) AND EXISTS (
-            SELECT FROM tokens_grant
-            WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
-                AND (claim_until IS NULL OR claim_until <= clock_timestamp())
-        )
-    ) c
+    SELECT g.id, g.inflight_since, g.fail_outcome, c.problem_code
+    FROM unnest(%(configs)s::uuid[], %(rooms)s::int[], %(skips)s::int[]) AS r (config_id, room, skip)
+    JOIN providers_providerconfig c ON c.id = r.config_id
     CROSS JOIN LATERAL (
-        SELECT id, inflight_since FROM tokens_grant
-        WHERE provider_config_id = c.id AND status = 'active' AND refresh_due_at <= clock_timestamp()
-            AND (claim_until IS NULL OR claim_until <= clock_timestamp())
+        SELECT id, inflight_since, fail_outcome FROM tokens_grant
+        WHERE provider_config_id = r.config_id AND status = 'active' AND refresh_due_at <= statement_timestamp()
+            AND (claim_until IS NULL OR claim_until <= statement_timestamp())
         ORDER BY refresh_due_at
-        LIMIT CASE WHEN c.problem_code <> ALL(%(stopping)s) THEN (%(limit)s + c.sharers - 1) / c.sharers ELSE %(probes)s END
+        OFFSET r.skip LIMIT r.room
         FOR UPDATE SKIP LOCKED
     ) g
-    LIMIT %(limit)s
 """
 
 _ONE = """
-    SELECT g.id, g.inflight_since, c.problem_code
+    SELECT g.id, g.inflight_since, g.fail_outcome, c.problem_code
     FROM tokens_grant g
     JOIN providers_providerconfig c ON c.id = g.provider_config_id AND c.is_enabled AND c.provider_id = ANY(%(known)s)
     JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
@@ -111,12 +111,61 @@ _ONE = """
 """
 
 
-def claim_due(*, limit: int, trigger: Trigger, probes: int = 1) -> list[Claim]:
-    """Claim up to `limit` grants whose refresh is due, shared between configurations; `probes` of each failing one.
+def claim_due(
+    *,
+    limit: int,
+    trigger: Trigger,
+    most: Mapping[uuid.UUID, int] | None = None,
+    most_of_others: int | None = None,
+) -> list[Claim]:
+    """Claim up to `limit` grants whose refresh is due, shared evenly between configurations.
 
-    Durable on return. Any number of workers may call this at once; no grant is claimed twice.
+    `most` says of how many of a configuration the caller has use, `most_of_others` the same of those it does not
+    name. One that does not work is tried with a single grant from time to time. Durable on return. Any number of
+    workers may call this at once; no grant is claimed twice, and no configuration gets more calls than its limits say.
     """
-    return _claim(_DUE, {"limit": limit, "probes": probes, "stopping": list(STOPPING_PROBLEMS)}, trigger)
+    if is_foreign() or limit <= 0:
+        return []
+    most = most or {}
+    # `durable` refuses to run inside another transaction: the claim must be on disk before the call.
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        gates = gate.lock_due(cursor, most=CONFIGS_AT_ONCE)
+        rooms = {}
+        for one in gates:
+            wanted = most.get(one.config_id, limit if most_of_others is None else most_of_others)
+            room = min(wanted, one.room(is_reader=False))
+            if room > 0 and one.is_probe:
+                room = int(gate.may_probe(cursor, one))
+            if room > 0:
+                rooms[one.config_id] = room
+        if not rooms:
+            return []
+        share = -(-limit // len(rooms))
+        picked = [(one, min(rooms[one.config_id], share)) for one in gates if one.config_id in rooms][:limit]
+        claims = _claim_due(cursor, picked, trigger)
+        begun = {one.config_id: 0 for one, _ in picked}
+        for claim in claims:
+            begun[claim.provider_config_id] += 1
+        for one, _ in picked:
+            gate.note_begun(cursor, one, begun[one.config_id])
+    return claims
+
+
+def _claim_due(cursor: CursorWrapper, picked: list[tuple[Gate, int]], trigger: Trigger) -> list[Claim]:
+    params = {
+        "configs": [one.config_id for one, _ in picked],
+        "rooms": [room for _, room in picked],
+        "skips": [random.randrange(PROBE_FROM) if one.is_probe else 0 for one, _ in picked],  # noqa: S311
+    }
+    claims = _claim(cursor, _DUE, params, trigger)
+    missed = {one.config_id for one, _ in picked if one.is_probe} - {
+        claim.provider_config_id for claim in claims
+    }
+    if missed:
+        # There were fewer than were to be passed over.
+        params = {"configs": list(missed), "rooms": [1] * len(missed), "skips": [0] * len(missed)}
+        claims += _claim(cursor, _DUE, params, trigger)
+    return claims
 
 
 def claim_one(
@@ -124,31 +173,49 @@ def claim_one(
 ) -> Claim | None:
     """Claim one grant, or return None if it is claimed, paused, not refreshable, or its catalog file is gone.
 
-    `gen` is the generation that the caller saw: if it has moved on there is nothing to do. `is_forced` passes over
-    the pauses after a failure, never over a live claim, and lets a person try a grant that needs reconnecting.
+    None also where its configuration has no call to spare, or does not work and was tried a moment ago. `gen` is the
+    generation that the caller saw: if it has moved on there is nothing to do. `is_forced` passes over all pauses and
+    limits, never over a live claim, and lets a person try a grant that needs reconnecting.
     """
-    statuses = ["active", "needs_reconnect"] if is_forced else ["active"]
-    found = _claim(
-        _ONE, {"grant": grant.pk, "is_forced": is_forced, "gen": gen, "statuses": statuses}, trigger
-    )
-    return found[0] if found else None
-
-
-def _claim(picked: str, params: dict[str, Any], trigger: Trigger) -> list[Claim]:
     if is_foreign():
-        return []
-    # Without its catalog file nobody knows how to ask a provider.
+        return None
     params = {
-        **params,
+        "grant": grant.pk,
+        "is_forced": is_forced,
+        "gen": gen,
+        "statuses": ["active", "needs_reconnect"] if is_forced else ["active"],
+        # Without its catalog file nobody knows how to ask a provider.
         "known": list(catalog()),
-        "lease": LEASE,
-        "trigger": trigger.value,
-        "worker": WORKER[:100],
     }
+    try:
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            if is_forced:
+                claims = _claim(cursor, _ONE, params, trigger)
+            else:
+                claims = _claim_in_turn(cursor, grant, params, trigger)
+    except OperationalError as error:
+        if isinstance(error.__cause__, LockNotAvailable):
+            return None
+        raise
+    return claims[0] if claims else None
+
+
+def _claim_in_turn(
+    cursor: CursorWrapper, grant: Grant, params: dict[str, Any], trigger: Trigger
+) -> list[Claim]:
+    claims: list[Claim] = []
+    for one in gate.lock_one(cursor, grant.provider_config_id):
+        if one.room(is_reader=True) and (not one.is_probe or gate.may_probe(cursor, one)):
+            claims = _claim(cursor, _ONE, params, trigger)
+            if claims:
+                gate.note_begun(cursor, one, 1)
+    return claims
+
+
+def _claim(cursor: CursorWrapper, picked: str, params: dict[str, Any], trigger: Trigger) -> list[Claim]:
+    params = {**params, "lease": LEASE, "trigger": trigger.value, "worker": WORKER[:100]}
     started = time.monotonic()
-    # `durable` refuses to run inside another transaction: the claim must be on disk before the call.
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(_CLAIM.format(picked=picked), params)
-        rows = cursor.fetchall()
+    cursor.execute(_CLAIM.format(picked=picked), params)
     send_before = started + LEASE_SLACK.total_seconds() / 2
-    return [Claim(*[*row, send_before]) for row in rows]
+    is_read = trigger.value == "reader"
+    return [Claim(*[*row, send_before, is_read]) for row in cursor.fetchall()]

@@ -96,7 +96,7 @@ def _activate(grant: Grant) -> Grant:
     if grant.status != GrantStatus.PENDING:
         raise NotPendingError
     grant.status = GrantStatus.ACTIVE
-    grant.confirmed_at = database_now()
-    plan_refresh(grant)
+    grant.confirmed_at = now = database_now()
+    plan_refresh(grant, now)
     grant.save(update_fields=["status", "confirmed_at", "refresh_due_at"])
     return grant

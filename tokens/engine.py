@@ -11,6 +11,7 @@ import logging
 import queue
 import threading
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -22,6 +23,7 @@ from providers.oauth import Failure, OutgoingRequest, TokenSet
 from providers.spec import Outcome
 from tokens.claim import claim_due
 from tokens.commit import commit_held
+from tokens.gate import is_held_back
 from tokens.models import Trigger
 from tokens.refresh import prepare, too_late
 from tokens.results import Result
@@ -34,7 +36,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Of one configuration. The worker has room for as many again, so that one whose calls hang can't hold all of it.
 IN_FLIGHT = 200
+# A configuration begins with so many; each answer that it gives lets it have more.
+FIRST_WINDOW = 20
+# How often new work is looked for while calls are under way, or while limits hold some back, in seconds.
+LOOK_EVERY = 0.25
 # Commit what has arrived, but not more than this in one transaction: a transaction stays a few milliseconds long.
 GROUP = 50
 # How long new calls are begun. The next tick goes on.
@@ -47,8 +54,11 @@ class Calls:
     """Token requests under way, on an event loop in a thread of its own."""
 
     def __init__(self, in_flight: int) -> None:
+        # Of one configuration, and of all together.
         self.in_flight = in_flight
-        self.under_way = 0
+        self.room = 2 * in_flight
+        self.under_way: Counter[uuid.UUID] = Counter()
+        self._windows: dict[uuid.UUID, int] = {}
         self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -58,7 +68,7 @@ class Calls:
         self._thread.start()
 
         async def make() -> None:
-            self._session = http.new_session(in_flight=self.in_flight)
+            self._session = http.new_session(in_flight=self.room)
 
         asyncio.run_coroutine_threadsafe(make(), self._loop).result()
         return self
@@ -72,14 +82,27 @@ class Calls:
     @property
     def free(self) -> int:
         """Return how many more may be started."""
-        return self.in_flight - self.under_way
+        return self.room - self.under_way.total()
+
+    @property
+    def first_window(self) -> int:
+        """Return how many a configuration may have that has not answered yet."""
+        return min(FIRST_WINDOW, self.in_flight)
+
+    def windows(self) -> dict[uuid.UUID, int]:
+        """Return how many more calls may be started of each configuration that there was one of."""
+        return {
+            config_id: max(0, window - self.under_way[config_id])
+            for config_id, window in self._windows.items()
+        }
 
     def start(self, claims: list[Claim], configs: Mapping[uuid.UUID, ProviderConfig]) -> None:
         """Send the requests of claims; their results come out of `finished`."""
-        self.under_way += len(claims)
         requests = []
         for claim in claims:
             config = configs[claim.provider_config_id]
+            self.under_way[config.pk] += 1
+            self._windows.setdefault(config.pk, self.first_window)
             request = prepare(claim, config)
             if isinstance(request, Result):
                 self._results.put(request)
@@ -110,46 +133,72 @@ class Calls:
         self._results.put(Result(claim, config, came_to, sent, sent and time.monotonic()))
 
     def finished(self) -> list[Result]:
-        """Wait for one result, and return it with all that have arrived beside it, at most GROUP."""
-        results = [self._results.get()]
-        while len(results) < GROUP:
-            try:
+        """Wait a while for results, and return all that have arrived, at most GROUP."""
+        results: list[Result] = []
+        try:
+            results.append(self._results.get(timeout=LOOK_EVERY))
+            while len(results) < GROUP:
                 results.append(self._results.get_nowait())
-            except queue.Empty:
-                break
-        self.under_way -= len(results)
+        except queue.Empty:
+            pass
+        for result in results:
+            self.under_way[result.config.pk] -= 1
+            self._windows[result.config.pk] = self._next_window(result)
         return results
+
+    def _next_window(self, result: Result) -> int:
+        """Let a configuration that answers have more calls, and one that does not as few as at first."""
+        came_to = result.came_to
+        if isinstance(came_to, Failure) and came_to.outcome in (Outcome.AMBIGUOUS, Outcome.NOT_SENT):
+            return self.first_window
+        return min(self.in_flight, self._windows[result.config.pk] + 2)
 
 
 def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
     """Refresh all that is due, for about `budget`, and return how many attempts were made.
 
-    Safe to run in any number of processes at once, and to be killed at any point.
+    `in_flight` is how many calls of one configuration may be under way. Safe to run in any number of processes at
+    once, and to be killed at any point.
     """
     configs: dict[uuid.UUID, ProviderConfig] = {}
-    attempts, probes, is_more = 0, 1, True
-    stop = time.monotonic() + budget.total_seconds()
+    attempts = 0
+    now = time.monotonic()
+    look_at, stop = now, now + budget.total_seconds()
     with Calls(in_flight) as calls:
         while True:
-            if is_more and calls.free and time.monotonic() < stop:
+            now = time.monotonic()
+            if look_at <= now < stop and calls.free:
                 try:
-                    claims = claim_due(limit=calls.free, trigger=Trigger.BEAT, probes=probes)
-                    _load(configs, claims)
+                    claims = _claim(calls, configs)
                 except (OperationalError, InterfaceError):
-                    if not calls.under_way:
+                    if not calls.under_way.total():
                         raise
-                    # The calls that are out come first: their answers can't be had twice.
+                    # The calls that are out come first: their answers can't be had twice. The next tick goes on.
                     connection.close()
-                    claims = []
-                # A configuration that is failing is asked once a tick, not once a round.
-                is_more, probes = bool(claims), 0
-                # One that was deleted since has taken its grants along.
-                claims = [claim for claim in claims if claim.provider_config_id in configs]
+                    claims, stop = [], now
                 calls.start(claims, configs)
                 attempts += len(claims)
-            if not calls.under_way:
+                # Where there was nothing, there is no hurry to look again.
+                look_at = now if claims else now + LOOK_EVERY
+            if calls.under_way.total():
+                if results := calls.finished():
+                    commit_held(results, hold=HOLD)
+            elif time.monotonic() < stop and is_held_back():
+                time.sleep(max(0.0, look_at - time.monotonic()))
+            else:
                 return attempts
-            commit_held(calls.finished(), hold=HOLD)
+
+
+def _claim(calls: Calls, configs: dict[uuid.UUID, ProviderConfig]) -> list[Claim]:
+    claims = claim_due(
+        limit=calls.free,
+        trigger=Trigger.BEAT,
+        most=calls.windows(),
+        most_of_others=calls.first_window,
+    )
+    _load(configs, claims)
+    # One that was deleted since has taken its grants along.
+    return [claim for claim in claims if claim.provider_config_id in configs]
 
 
 def _load(configs: dict[uuid.UUID, ProviderConfig], claims: list[Claim]) -> None:

@@ -97,7 +97,7 @@ def exchange(session: ConnectSession, request: AuthorizationRequest, callback: C
             config.note_problem("profile_refused")
         raise ConnectFailedError(error.failure) from None
     if config.problem_code == "profile_refused":
-        config.note_recovery()
+        config.note_recovery("profile_refused")
     if spec.sites is not None and not sites:
         raise ConnectFailedError("no_site")
     return Exchanged(

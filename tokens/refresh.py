@@ -30,6 +30,7 @@ from tokens.errors import (
     RefreshInProgressError,
     TokenError,
 )
+from tokens.gate import is_stopped
 from tokens.models import Grant, GrantStatus, Trigger
 from tokens.results import FENCED, UNREADABLE, Committed, Result, token_place
 
@@ -118,8 +119,13 @@ def _why_waiting_is_no_use(grant: Grant, now: dt.datetime) -> type[TokenError] |
     """Say why a reader got no claim, if it is not that somebody else refreshes just now."""
     if is_foreign():
         return ForeignDatabaseError
-    if grant.provider_config.provider_id not in catalog():
+    config = grant.provider_config
+    if config.provider_id not in catalog():
         return NotInCatalogError
+    if config.problem_code in ("client_refused", "secret_unreadable"):
+        return ClientRefusedError
+    if is_stopped(config):
+        return ProviderUnavailableError
     pauses = (grant.next_attempt_at, grant.provider_config.paused_until)
     return ProviderUnavailableError if any(until and until > now for until in pauses) else None
 

@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
 # Pauses after an outcome that may or may not have been carried out; all of them inside a leeway of ten minutes.
 AMBIGUOUS_PAUSES = [timedelta(seconds=seconds) for seconds in (2, 10, 30, 90, 180)]
-UNREACHABLE_PAUSES = [timedelta(seconds=seconds) for seconds in (5, 15, 60, 300)]
+UNREACHABLE_PAUSES = [timedelta(seconds=seconds) for seconds in (5, 15, 60)]
 LATE_PAUSES = [timedelta(seconds=seconds) for seconds in (30, 120, 600, 1800)]
-CLIENT_BAD_PAUSE = timedelta(seconds=60)
-GUARD_PAUSE = timedelta(minutes=10)
+HELD_PAUSES = [timedelta(minutes=minutes) for minutes in (2, 5, 10, 20, 30)]
 THROTTLED_PAUSE = timedelta(seconds=30)
 # Stay clear of the leeway's end: our clock and the provider's need not agree to the second.
 LEEWAY_MARGIN = timedelta(seconds=30)
@@ -54,6 +53,19 @@ def due_after(policy: RefreshPolicy, grant_id: uuid.UUID, lifetime: timedelta) -
     return max(timedelta(0), lifetime - ahead - jitter(grant_id, min(timedelta(seconds=60), lifetime / 20)))
 
 
+def idle_due_after(policy: RefreshPolicy, grant_id: uuid.UUID, fresh: timedelta) -> timedelta | None:
+    """Return how long after issue a grant is due that is not kept fresh; None if it never need be.
+
+    A refresh token that rests for too long dies: it is touched after a sixth to a third of the provider's limit, spread
+    by a stable jitter. `fresh` is what due_after says.
+    """
+    if policy.rotation is Rotation.NONE:
+        return fresh
+    if policy.idle_limit is None:
+        return None
+    return max(fresh, policy.idle_limit / 3 - jitter(grant_id, policy.idle_limit / 6))
+
+
 def pause_after_ambiguous(
     policy: RefreshPolicy, *, tries: int, inflight_for: timedelta, access_left: timedelta
 ) -> timedelta:
@@ -75,6 +87,12 @@ def pause_after_ambiguous(
 def pause_after_unreachable(tries: int) -> timedelta:
     """Return how long to wait when the request surely did not arrive."""
     return _step(UNREACHABLE_PAUSES, tries)
+
+
+def pause_while_held(grant_id: uuid.UUID, tries: int) -> timedelta:
+    """Return how long to wait before a refused grant, whose end is held, is tried again."""
+    pause = _step(HELD_PAUSES, tries - 2)
+    return pause + jitter(grant_id, pause / 4)
 
 
 def _step(pauses: list[timedelta], tries: int) -> timedelta:

@@ -105,18 +105,26 @@ def _begin_life(grant: Grant, exchanged: Exchanged, now: dt.datetime) -> None:
     grant.claim_owner = grant.claim_until = grant.inflight_gen = grant.inflight_since = None
     grant.fail_count, grant.fail_outcome, grant.cause = 0, "", ""
     grant.next_attempt_at = grant.ended_at = None
-    plan_refresh(grant)
+    plan_refresh(grant, now)
 
 
-def plan_refresh(grant: Grant) -> None:
+def plan_refresh(grant: Grant, now: dt.datetime) -> None:
     """Set when a grant is due, from when its access token expires; saving is the caller's."""
-    grant.refresh_due_at = None
-    if grant.status == GrantStatus.ACTIVE and grant.access_expires_at and grant.refreshed_at:
-        lifetime = grant.access_expires_at - grant.refreshed_at
-        issued = grant.refreshed_at
-        grant.refresh_due_at = issued + schedule.due_after(
-            grant.provider_config.spec.refresh, grant.pk, lifetime
-        )
+    grant.refresh_due_at = due_at(grant, now)
+
+
+def due_at(grant: Grant, now: dt.datetime) -> dt.datetime | None:
+    """Return when a grant is due by its configuration's policy; None if never. tokens/accept.py has the same in SQL."""
+    if grant.status != GrantStatus.ACTIVE or not grant.access_expires_at or not grant.refreshed_at:
+        return None
+    config, issued = grant.provider_config, grant.refreshed_at
+    policy = config.spec.refresh
+    fresh = schedule.due_after(policy, grant.pk, grant.access_expires_at - issued)
+    last_used = max((at for at in (grant.used_at, grant.consented_at) if at), default=None)
+    if config.keeps_fresh(last_used, now):
+        return issued + fresh
+    idle = schedule.idle_due_after(policy, grant.pk, fresh)
+    return None if idle is None else issued + idle
 
 
 def _search_text(grant: Grant, exchanged: Exchanged, chosen: Collection[str]) -> str:

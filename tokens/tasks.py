@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from tokens.breaker import tell_everybody
 from tokens.engine import drain
 from tokens.housekeeping import tidy
+from tokens.replan import replan_all
 from tokens.webhooks.deliver import deliver
 from tokens.webhooks.mail import mail_about_disabled
 
@@ -13,6 +15,8 @@ from tokens.webhooks.mail import mail_about_disabled
 @shared_task(ignore_result=True)
 def refresh_due() -> None:
     """Refresh what is due. Proposed by beat; running it twice, or on ten machines, is harmless."""
+    tell_everybody()
+    replan_all()
     drain()
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from portal.audit import SYSTEM, record
 from portal.models import Event
+from providers.models import STOPPING_PROBLEMS
 from providers.spec import Outcome
 from tokens import schedule
-from tokens.breaker import may_end
+from tokens.guard import may_end
 from tokens.models import Grant, GrantStatus
 from tokens.results import FENCED, OVERTAKEN, REVOKED, UNREADABLE, Committed
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
     from providers.models import ProviderConfig
     from providers.oauth import Failure
+    from providers.spec import RefreshPolicy
+    from tokens.claim import Claim
     from tokens.results import Result
 
 LOST_ANSWER = (
@@ -37,13 +40,37 @@ def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committ
         # A newer claim on the same generation: its verdict counts, not this one.
         return committed
     grant.claim_owner = grant.claim_until = None
+    if failure.outcome is Outcome.GRANT_DEAD:
+        return _apply_dead(result, grant, failure, now)
     tries = grant.fail_count if grant.fail_outcome == failure.outcome else 0
+    pause = _pause(policy, grant, failure, tries=tries, now=now)
+    if failure.outcome is not Outcome.AMBIGUOUS:
+        _spent_nothing(claim, grant)
+    if grant.status != GrantStatus.ACTIVE:
+        # Somebody tried one that had ended: why it ended stays, and nothing waits for another try.
+        grant.inflight_gen = grant.inflight_since = None
+    elif pause is not None:
+        # Nor is it the grant's doing that a provider can't be reached which is known to be down.
+        is_probe = failure.outcome is Outcome.NOT_SENT and claim.config_problem in STOPPING_PROBLEMS
+        grant.fail_count = tries if is_probe else tries + 1
+        grant.fail_outcome = failure.outcome
+        grant.cause = _words(failure, result.config)
+        grant.refresh_due_at = grant.next_attempt_at = now + pause
+    _save_failure(grant)
+    return committed
+
+
+def _pause(
+    policy: RefreshPolicy, grant: Grant, failure: Failure, *, tries: int, now: dt.datetime
+) -> timedelta | None:
+    """Return how long a grant waits for its next try; None if this was not about the grant at all."""
     match failure.outcome:
-        case Outcome.GRANT_DEAD:
-            return _apply_dead(result, grant, failure, now)
+        case Outcome.CLIENT_BAD:
+            # The configuration's fault: the breaker opens, and the grant stays due as if nobody had asked.
+            return None
         case Outcome.AMBIGUOUS:
             # The marker stays: this generation may have been spent.
-            pause = schedule.pause_after_ambiguous(
+            return schedule.pause_after_ambiguous(
                 policy,
                 tries=tries,
                 inflight_for=now - (grant.inflight_since or now),
@@ -51,25 +78,15 @@ def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committ
             )
         case Outcome.THROTTLED:
             pause = max(failure.retry_after or schedule.THROTTLED_PAUSE, timedelta(seconds=1))
-            pause += schedule.jitter(grant.pk, timedelta(seconds=5))
-        case Outcome.CLIENT_BAD:
-            pause = schedule.CLIENT_BAD_PAUSE + schedule.jitter(grant.pk, timedelta(seconds=10))
+            return pause + schedule.jitter(grant.pk, timedelta(seconds=5))
         case _:
-            pause = schedule.pause_after_unreachable(tries) + schedule.jitter(grant.pk, timedelta(seconds=3))
-    if failure.outcome is not Outcome.AMBIGUOUS:
-        # This attempt spent nothing; what an earlier one may have spent is still on record.
-        grant.inflight_since = claim.inflight_since
-        grant.inflight_gen = grant.gen if claim.inflight_since else None
-    if grant.status == GrantStatus.ACTIVE:
-        grant.fail_count = tries + 1
-        grant.fail_outcome = failure.outcome
-        grant.cause = _words(failure, result.config)
-        grant.refresh_due_at = grant.next_attempt_at = now + pause
-    else:
-        # Somebody tried one that had ended: why it ended stays, and nothing waits for another try.
-        grant.inflight_gen = grant.inflight_since = None
-    _save_failure(grant)
-    return committed
+            return schedule.pause_after_unreachable(tries) + schedule.jitter(grant.pk, timedelta(seconds=3))
+
+
+def _spent_nothing(claim: Claim, grant: Grant) -> None:
+    """Leave on record only what an earlier attempt may have spent."""
+    grant.inflight_since = claim.inflight_since
+    grant.inflight_gen = grant.gen if claim.inflight_since else None
 
 
 def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime) -> Committed:
@@ -84,12 +101,14 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
     grant.cause = cause[:200]
     is_guarded = was_asked and is_confirmed and not may_end(result.config, now)
     if is_guarded:
-        result.config.note_problem("many_refused")
         grant.cause = "many connections were refused at once; it is tried again before it ends"
     if grant.status == GrantStatus.ACTIVE and (is_guarded or not is_confirmed):
-        pause = schedule.GUARD_PAUSE if is_guarded else result.config.spec.read_timeout + timedelta(seconds=1)
-        grant.inflight_since = claim.inflight_since
-        grant.inflight_gen = grant.gen if claim.inflight_since else None
+        pause = (
+            schedule.pause_while_held(grant.pk, grant.fail_count)
+            if is_guarded
+            else result.config.spec.read_timeout + timedelta(seconds=1)
+        )
+        _spent_nothing(claim, grant)
         grant.refresh_due_at = grant.next_attempt_at = now + pause
     else:
         was_active = grant.status == GrantStatus.ACTIVE
@@ -145,8 +164,6 @@ def _save_failure(grant: Grant) -> None:
 def _words(failure: Failure, config: ProviderConfig) -> str:
     name = config.provider_name
     match failure.outcome:
-        case Outcome.CLIENT_BAD:
-            words = failure.cause if failure.status is None else f"{name} refuses the client ID or secret"
         case Outcome.THROTTLED:
             words = f"{name} asked us to slow down"
         case Outcome.NOT_SENT:

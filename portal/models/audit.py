@@ -43,6 +43,7 @@ class Event(models.TextChoices):
     PROVIDER_DELETED = "provider:deleted", "Provider deleted"
     PROVIDER_FAILING = "provider:failing", "Provider failing"
     PROVIDER_RECOVERED = "provider:recovered", "Provider recovered"
+    PROVIDER_ENDINGS_ALLOWED = "provider:endings_allowed", "Refused connections let end"
     CONNECT_LINK_CREATED = "connect:link_created", "Connect link created"
     MANAGE_LINK_CREATED = "connect:manage_link_created", "Link to an end user's page created"
     MANAGE_LINK_OPENED = "connect:manage_link_opened", "An end user's page opened"

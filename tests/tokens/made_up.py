@@ -33,6 +33,7 @@ access_denied = "cancelled"
 url = "{url}/generic/token"
 client_auth = "basic"
 body = "form"
+timeout = {timeout}
 
 [refresh]
 rotation = "static"
@@ -75,10 +76,13 @@ def made_up_provider(
     *,
     issuer: str = "",
     iss: str = "if-present",
+    timeout: int = 20,
     **fields: Any,
 ) -> ProviderConfig:
     """Put the catalog file into a folder, name it in the settings, and return Plainhub configured."""
-    (folder / "plainhub.toml").write_text(FILE.format(url=sandbox.url, issuer=issuer, iss=iss))
+    (folder / "plainhub.toml").write_text(
+        FILE.format(url=sandbox.url, issuer=issuer, iss=iss, timeout=timeout)
+    )
     settings.PROVIDER_CATALOG_DIRS = [folder]
     fields.setdefault("application", ApplicationFactory.create(name="Acme Tasks"))
     config = ProviderConfigFactory.create(provider_id="plainhub", scopes=SCOPES, **fields)

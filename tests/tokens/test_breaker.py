@@ -1,4 +1,4 @@
-"""A provider's fault is not the grants': they wait, one is tried, and not many end at once (I9)."""
+"""A provider's fault is not the grants': they wait, and one is tried from time to time (I9)."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from portal.audit import SYSTEM
 from portal.models import AuditEvent, Event
-from providers.models import ProviderConfig
-from tests.factories import GrantFactory, database_now
-from tokens.breaker import may_end
+from providers import configure
+from providers.models import ProviderConfig, ProviderHealth
+from providers.oauth import Failure
+from providers.spec import Outcome
+from tests.factories import CLIENT_SECRET, ProviderConfigFactory, UserFactory, database_now
+from tokens.breaker import tell_everybody
+from tokens.claim import claim_one
+from tokens.commit import commit
 from tokens.engine import drain
-from tokens.errors import ProviderUnavailableError
-from tokens.models import Grant, GrantStatus
+from tokens.errors import ClientRefusedError, ProviderUnavailableError
+from tokens.models import Grant, GrantStatus, Trigger
 from tokens.refresh import ensure_fresh
+from tokens.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -116,60 +123,165 @@ def test_a_reader_does_not_ask_a_provider_that_asked_us_to_wait(
     assert calls(sandbox) == []
 
 
-def test_a_flood_of_refusals_ends_five_grants_and_alerts_instead_of_ending_the_rest(
+def test_a_shorter_retry_after_does_not_end_a_longer_one(
     connect: Connect, config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
-    for number in range(12):
-        connect(due=True, account=f"user-{number}")
-        sandbox.revoke_grant(f"user-{number}", config.client_id)
+    until = database_now() + timedelta(minutes=10)
+    grant = connect(due=True)
+    sandbox.fault("throttle", retry_after=5)
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    ProviderConfig.objects.update(paused_until=until)
+    assert claim is not None
 
-    drain()
-    due_again()
-    drain()
+    commit([Result(claim, config, Failure(Outcome.THROTTLED, retry_after=timedelta(seconds=5)))])
 
     config.refresh_from_db()
-    assert config.problem_code == "many_refused"
-    assert Grant.objects.filter(status=GrantStatus.NEEDS_RECONNECT).count() == 5
-    assert Grant.objects.filter(status=GrantStatus.ACTIVE).count() == 7
-    assert AuditEvent.objects.filter(event=Event.PROVIDER_FAILING).count() == 1
+    assert config.paused_until == until
 
 
-def test_endings_of_long_ago_do_not_hold_back_todays(
+def test_a_reader_leaves_a_provider_alone_that_is_down_and_gets_a_token_that_is_still_good(
     connect: Connect, config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
+    good, expired = connect(due=True, account="jo"), connect(expired=True, account="sam")
+    config.note_problem("unreachable")
+    ProviderConfig.objects.update(probed_at=database_now())
+
+    served = ensure_fresh(good, min_ttl=timedelta(minutes=30))
+    with pytest.raises(ProviderUnavailableError):
+        ensure_fresh(expired, min_ttl=timedelta(minutes=1))
+
+    assert served.gen == good.gen
+    assert calls(sandbox) == []
+
+
+def test_a_reader_finds_out_that_a_provider_works_again(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = connect(expired=True, refresh_due_at=None)
+    config.note_problem("unreachable")
+    ProviderConfig.objects.update(probed_at=database_now() - timedelta(minutes=1))
+
+    served = ensure_fresh(grant, min_ttl=timedelta(minutes=1))
+
+    config.refresh_from_db()
+    assert served.gen == grant.gen + 1
+    assert config.problem_code == ""
+
+
+def test_a_probe_of_what_is_down_is_no_grants_failure(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = connect(due=True)
+    config.note_problem("unreachable")
+    sandbox.fault("drop_before_commit", times=-1)
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    assert claim is not None
+
+    commit([Result(claim, config, Failure(Outcome.NOT_SENT, cause="refused"))])
+
+    assert Grant.objects.get(pk=grant.pk).fail_count == 0
+
+
+def other_config(sandbox: SandboxThread) -> ProviderConfig:
+    config = ProviderConfigFactory()
+    sandbox.register_client(config.client_id, CLIENT_SECRET)
+    return config
+
+
+def test_what_two_configurations_find_down_is_tried_once_for_all_and_all_are_told(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    second, third = other_config(sandbox), other_config(sandbox)
     for number in range(6):
-        connect(
-            needs_reconnect=True, account=f"user-{number}", ended_at=database_now() - timedelta(minutes=11)
-        )
-    grant = connect(due=True, account="jo")
-    sandbox.revoke_grant("jo", config.client_id)
+        connect(due=True, account=f"user-a{number}")
+        connect(due=True, account=f"user-b{number}", provider_config=second)
+    sandbox.fault("status_before", status=503, times=-1)
+    drain()
+    connect(due=True, account="user-c", provider_config=third)
+    due_again()
+    sandbox.clear_ledger()
+
+    tell_everybody()
+    drain()
+
+    assert ProviderHealth.objects.get().opened_at is not None
+    assert len(calls(sandbox)) == 1
+    assert set(ProviderConfig.objects.values_list("problem_code", flat=True)) == {"unreachable"}
+    assert AuditEvent.objects.filter(event=Event.PROVIDER_FAILING).count() == 3
+
+
+def test_when_a_provider_answers_one_configuration_all_of_them_go_on(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    second = other_config(sandbox)
+    for number in range(6):
+        connect(due=True, account=f"user-a{number}")
+        connect(due=True, account=f"user-b{number}", provider_config=second)
+    sandbox.fault("status_before", status=503, times=12)
+    drain()
+    due_again()
 
     drain()
+    ProviderConfig.objects.update(misses_in_a_row=0)
+    tell_everybody()
     due_again()
     drain()
 
-    assert Grant.objects.get(pk=grant.pk).status == GrantStatus.NEEDS_RECONNECT
+    assert ProviderHealth.objects.get().opened_at is None
+    assert set(ProviderConfig.objects.values_list("problem_code", flat=True)) == {""}
+    assert all(gen > 0 for gen in Grant.objects.values_list("gen", flat=True))
+    assert AuditEvent.objects.filter(event=Event.PROVIDER_RECOVERED).count() == 2
 
 
-def test_grants_without_a_refresh_token_end_with_their_access_and_alarm_nobody(
-    config: ProviderConfig,
+def test_one_configurations_misses_are_not_the_providers(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
-    for _ in range(8):
-        GrantFactory(expired=True, provider_config=config, refresh_token=None)
+    for number in range(20):
+        connect(due=True, account=f"user-{number}")
+    sandbox.fault("status_before", status=503, times=-1)
 
     drain()
 
+    assert ProviderHealth.objects.get().opened_at is None
+
+
+def test_a_wrong_secret_changes_nothing_about_a_grant_b9(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grants = [connect(due=True, account=account) for account in ("jo", "sam", "lee")]
+    columns = ["gen", "status", "fail_count", "fail_outcome", "cause", "refresh_due_at", "next_attempt_at"]
+    columns += ["claim_until", "inflight_gen", "inflight_since", "access_expires_at"]
+    before = list(Grant.objects.order_by("pk").values(*columns))
+    config.set_client_secret("wrong")
+    config.save()
+
+    drain()
+    with pytest.raises(ClientRefusedError):
+        ensure_fresh(connect(expired=True, account="kim"), min_ttl=timedelta(minutes=1))
+
+    ours = Grant.objects.filter(pk__in=[grant.pk for grant in grants]).order_by("pk")
+    assert list(ours.values(*columns)) == before
+
+
+def test_after_a_secret_is_replaced_the_next_tick_refreshes_everything(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    for account in ("jo", "sam", "lee"):
+        connect(due=True, account=account)
+    config.set_client_secret("wrong")
+    config.save()
+    drain()
+
+    configure.change(
+        config,
+        client_id=config.client_id,
+        client_secret=CLIENT_SECRET,
+        scopes=config.scopes,
+        user=UserFactory(),
+        actor=SYSTEM,
+    )
+    drain()
+
+    assert set(Grant.objects.values_list("gen", flat=True)) == {1}
     config.refresh_from_db()
     assert config.problem_code == ""
-    assert Grant.objects.filter(status=GrantStatus.NEEDS_RECONNECT).count() == 8
-
-
-@pytest.mark.parametrize(("working", "may"), [(119, False), (121, True)])
-def test_the_more_grants_there_are_the_more_may_end_at_once(
-    config: ProviderConfig, working: int, may: bool
-) -> None:
-    for _ in range(6):
-        GrantFactory(needs_reconnect=True, ended_at=database_now(), provider_config=config)
-    GrantFactory.create_batch(working, provider_config=config)
-
-    assert may_end(config, database_now()) is may

@@ -318,7 +318,7 @@ def test_an_unreadable_client_secret_is_the_admins_to_mend_and_touches_no_grant(
     config.refresh_from_db()
     assert config.problem_code == "secret_unreadable"
     assert token_calls(sandbox) == []
-    assert Grant.objects.get(pk=grant.pk).fail_outcome == Outcome.CLIENT_BAD
+    assert Grant.objects.get(pk=grant.pk).fail_outcome == ""
     assert Grant.objects.get(pk=grant.pk).status == GrantStatus.ACTIVE
 
 

@@ -21,8 +21,11 @@ class Trigger(models.TextChoices):
 class RefreshAttempt(models.Model):
     """One attempt to refresh: written when the grant is claimed, before any call, and completed afterwards."""
 
-    grant = models.ForeignKey(Grant, on_delete=models.CASCADE, related_name="attempts")
-    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="+")
+    # The unique index of grant and epoch is this key's index.
+    grant = models.ForeignKey(Grant, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    provider_config = models.ForeignKey(
+        ProviderConfig, on_delete=models.CASCADE, related_name="+", db_index=False
+    )
     gen = models.PositiveIntegerField()
     epoch = models.PositiveIntegerField()
     trigger = models.CharField(max_length=10, choices=Trigger.choices)
@@ -41,7 +44,15 @@ class RefreshAttempt(models.Model):
         default_permissions = ("view",)
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["grant", "epoch"], name="one_attempt_a_claim")]
-        indexes = [models.Index(fields=["claimed_at"], name="attempt_by_time")]
+        indexes = [
+            models.Index(fields=["claimed_at"], name="attempt_by_time"),
+            # The calls of a configuration that are under way, which its limits count.
+            models.Index(
+                fields=["provider_config", "claimed_at"],
+                condition=models.Q(outcome=""),
+                name="attempt_under_way",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.outcome or 'under way'} at {self.claimed_at:%Y-%m-%d %H:%M:%S}"
