@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from tokens.views import grant_actions, grants, health, links, metrics, overview
+from tokens.views import grant_actions, grants, guide, health, links, metrics, overview
 
 urlpatterns = [
     path("metrics", metrics.metrics, name="metrics"),
@@ -10,6 +10,7 @@ urlpatterns = [
     path("", include("tokens.connect_urls")),
     path("applications/<slug:slug>/", overview.application_overview, name="application-overview"),
     path("applications/<slug:slug>/health/", health.health_page, name="health"),
+    path("applications/<slug:slug>/connect/", guide.connect_guide, name="connect-guide"),
     path("applications/<slug:slug>/connections/", grants.grant_list, name="grant-list"),
     path("applications/<slug:slug>/connections/new/", links.grant_create, name="grant-create"),
     path("applications/<slug:slug>/connections/<uuid:pk>/", grants.grant_detail, name="grant-detail"),

@@ -125,7 +125,8 @@ class MenuItem(NamedTuple):
 _MENU = (
     ("Overview", "application-overview", ("application-overview",), ""),
     ("OAuth Providers", "provider-list", ("provider-",), ""),
-    ("Connections", "grant-list", ("grant-", "connect-"), ""),
+    ("Connections", "grant-list", ("grant-",), ""),
+    ("Connect", "connect-guide", ("connect-guide",), ""),
     ("Webhooks", "webhook-list", ("webhook-",), ""),
     ("API Keys", "api-key-list", ("api-key-",), "MANAGE_APPLICATION"),
     ("Health", "health", ("health",), ""),

@@ -89,6 +89,7 @@ LOOKS = {
     "full-connection-revoke": Look(grant_page(LONG_USER, "grant-revoke"), "cannot be undone"),
     "full-settings": Look(f"{APP}/full/settings/", "Allowed return origins"),
     "full-members": Look(f"{APP}/full/members/", "Sascha"),
+    "full-connect-guide": Look(f"{APP}/full/connect/", "What is still missing"),
     "full-provider": Look(f"{APP}/full/providers/atlassian/", "fewer scopes than this"),
     "full-provider-another-app": Look(
         f"{APP}/full/providers/atlassian/", "Save it anyway", act=another_app
@@ -101,6 +102,7 @@ LOOKS = {
     "empty-overview-support": Look(f"{APP}/empty/", "An owner or admin does this", who="support"),
     "empty-health-support": Look(f"{APP}/empty/health/", "Nothing to keep fresh yet", who="support"),
     "empty-providers-support": Look(f"{APP}/empty/providers/", "An owner or admin", who="support"),
+    "empty-connect-guide-support": Look(f"{APP}/empty/connect/", "There is none yet", who="support"),
     "empty-gallery-none": Look(f"{APP}/empty/providers/add/?q=made-up", "No provider like that"),
     "empty-add-provider-wrong": Look(f"{APP}/empty/providers/add/atlassian/", "Paste the client secret", act=paste_twice),
     "empty-link": Look(f"{APP}/empty/connections/new/", "There is no provider to connect"),

@@ -224,6 +224,7 @@ ADDRESSES: dict[str, Address] = {
     # --- tokens
     "application-overview": Address(_slug, members(), nobody()),
     "health": Address(_slug, members(), nobody()),
+    "connect-guide": Address(_slug, members(), nobody()),
     "grant-list": Address(_slug, members(), nobody()),
     "grant-create": Address(_slug, allowed(GRANTS), allowed(GRANTS, 422)),
     "grant-detail": Address(_grant, members(), nobody()),
