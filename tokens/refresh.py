@@ -68,14 +68,20 @@ def too_late(claim: Claim) -> bool:
     return time.monotonic() > claim.send_before
 
 
-def refresh_now(grant: Grant, *, trigger: Trigger) -> Committed:
+def refresh_now(grant: Grant, *, trigger: Trigger, is_forced: bool = True) -> Committed:
     """Refresh one grant and return what it came to, committed.
 
-    Raises NotRefreshableError, ProviderDisabledError or RefreshInProgressError where nothing was tried.
+    `is_forced` is for people: it passes over the pauses after a failure, and tries what needs reconnecting. Raises
+    NotRefreshableError, ProviderDisabledError, ProviderUnavailableError or RefreshInProgressError where nothing was
+    tried.
     """
-    claim = claim_one(grant, trigger=trigger, is_forced=True)
+    claim = claim_one(grant, trigger=trigger, is_forced=is_forced)
     if claim is None:
-        raise _why_not(grant)
+        error = _why_not(grant)
+        is_paused = isinstance(error, RefreshInProgressError) and _why_waiting_is_no_use(
+            grant, database_now()
+        )
+        raise is_paused() if is_paused else error
     return _carry_out(claim)
 
 

@@ -15,8 +15,9 @@ from tokens.models import Confirmation, ConnectSession, Grant, GrantStatus, Gran
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
+    from providers.sites import SiteInfo
     from tokens.exchanged import Exchanged
 
 
@@ -72,7 +73,7 @@ def _store(session: ConnectSession, exchanged: Exchanged, chosen: Collection[str
     )
     grant.consented_at = now
     _begin_life(grant, exchanged, now)
-    grant.search_text = _search_text(grant, exchanged, chosen)
+    grant.search_text = search_text(grant, (site for site in exchanged.sites if site.cloud_id in chosen))
     grant.save(force_insert=is_new)
     _store_tokens(grant, exchanged)
     _store_sites(grant, exchanged, chosen)
@@ -127,9 +128,10 @@ def due_at(grant: Grant, now: dt.datetime) -> dt.datetime | None:
     return None if idle is None else issued + idle
 
 
-def _search_text(grant: Grant, exchanged: Exchanged, chosen: Collection[str]) -> str:
-    sites = [f"{site.name} {site.url}" for site in exchanged.sites if site.cloud_id in chosen]
-    parts = [grant.end_user, grant.label, grant.account_name, grant.account_email, grant.account_id, *sites]
+def search_text(grant: Grant, sites: Iterable[Site | SiteInfo]) -> str:
+    """Return what the search field looks in, of a grant with these sites."""
+    names = [f"{site.name} {site.url}" for site in sites]
+    parts = [grant.end_user, grant.label, grant.account_name, grant.account_email, grant.account_id, *names]
     return " ".join(part for part in parts if part).lower()
 
 

@@ -39,6 +39,7 @@ TRIGGERS: dict[str, str] = {
     Trigger.READER: "because a token was asked for",
     Trigger.MEMBER: "because a member asked",
     Trigger.STAFF: "because staff asked",
+    Trigger.API: "because the application asked",
 }
 # What stands before the name; a member needs nothing.
 ACTORS: dict[str, str] = {

@@ -169,7 +169,7 @@ NOT_THEIRS = everybody(404)
 # The API: a login counts for nothing there (tests/security/test_api.py has it with keys).
 NO_KEY, NO_METHOD = everybody(401), everybody(405)
 # Methods beside GET and POST that exist.
-MORE_METHODS = {"api-grant": {"delete"}, "api-nothing": {"put", "patch", "delete", "trace"}}
+MORE_METHODS = {"api-grant": {"patch", "delete"}, "api-nothing": {"put", "patch", "delete", "trace"}}
 
 ADDRESSES: dict[str, Address] = {
     # --- portal
@@ -250,6 +250,9 @@ ADDRESSES: dict[str, Address] = {
     "api-grants": Address(_nothing, NO_KEY, NO_METHOD),
     "api-grant": Address(_api_grant, NO_KEY, NO_METHOD),
     "api-grant-token": Address(_api_grant, NO_KEY, NO_METHOD),
+    "api-grant-refresh": Address(_api_grant, NO_METHOD, NO_KEY),
+    "api-grant-reconnect": Address(_api_grant, NO_METHOD, NO_KEY),
+    "api-openapi": Address(_nothing, everybody(), NO_METHOD),
     "api-connect-sessions": Address(_nothing, NO_METHOD, NO_KEY),
     "api-connect-session": Address(_session, NO_KEY, NO_METHOD),
     "api-connect-exchange": Address(_nothing, NO_METHOD, NO_KEY),

@@ -18,25 +18,30 @@ from tokens.sessions import connect_url, open_session
 
 if TYPE_CHECKING:
     from tokens.api.door import Call
+    from tokens.models import ConnectSession
 
 
 def open_one(call: Call) -> JsonResponse:
     """Make a connect session and return its link."""
     fields = call.fields
-    config = call.configs().filter(provider_id=fields.text("provider", most=50)).first()
+    config = call.configs().filter(provider_id=fields["provider"]).first()
     if config is None:
         raise NotFoundError("The application has no such provider, or this key may not be used for it.")
-    reconnect = fields.text("reconnect", "")
     session, token = open_session(
         config,
-        end_user=fields.text("end_user"),
+        end_user=fields["end_user"],
         confirmation=Confirmation.CODE,
         actor=call.actor,
-        label=fields.text("label", ""),
-        scopes=fields.texts("scopes"),
-        return_url=fields.text("return_url", most=2000),
-        reconnect_grant=grant_of(call, reconnect) if reconnect else None,
+        label=fields["label"],
+        scopes=fields["scopes"],
+        return_url=fields["return_url"],
+        reconnect_grant=grant_of(call, fields["reconnect"]) if fields["reconnect"] else None,
     )
+    return opened(session, token)
+
+
+def opened(session: ConnectSession, token: str) -> JsonResponse:
+    """Answer with a new session and its link, which is told this once."""
     return JsonResponse(
         {**session_shape(session), "url": connect_url(token)},
         status=201,
@@ -51,7 +56,7 @@ def show(call: Call, *, pk: str) -> JsonResponse:
 
 def exchange(call: Call) -> JsonResponse:
     """Trade the one-time code for the grant, which is active from now on (A5)."""
-    code, end_user = call.fields.text("code"), call.fields.text("end_user")
+    code, end_user = call.fields["code"], call.fields["end_user"]
     # A code for a provider that the key may not be used for stays good for the key that may.
     if not call.sessions().filter(return_code_digest=digest(code)).exists():
         raise ReturnCodeError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_not_required
@@ -30,11 +30,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from django.db.models import QuerySet
-    from django.http import HttpRequest, HttpResponse, JsonResponse
+    from django.http import HttpRequest
+    from django.http.response import HttpResponseBase
 
     from portal.audit import Actor
     from portal.models import ApiKey, Application
-    from portal.models.api_keys import KeyPermission
+    from tokens.api.operation import Operation
+
+
+# Of an operation that reads its request itself.
+NOTHING = Fields({}, {})
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Call:
     key: ApiKey
     actor: Actor
     fields: Fields
+    # For what passes it on, such as the proxy; everything else reads `fields`.
+    request: HttpRequest
 
     @property
     def application(self) -> Application:
@@ -68,22 +75,13 @@ class Call:
         return found.select_related("provider_config__application", "grant")
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One method of one address."""
-
-    carry_out: Callable[..., JsonResponse]
-    permission: KeyPermission
-    takes: frozenset[str] = field(default_factory=frozenset)
-
-
-def resource(**operations: Operation) -> Callable[..., HttpResponse]:
-    """Return the view of an address that has these methods."""
+def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
+    """Return the view of an address that has these methods; it carries them as `operations`, for the document."""
 
     @csrf_exempt  # A key in a header lets callers in; a browser sends nothing by itself that would be believed.
     @login_not_required  # Back ends have no login; the key is what lets them in.
-    def view(request: HttpRequest, **path: Any) -> HttpResponse:
-        response: HttpResponse
+    def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
+        response: HttpResponseBase
         try:
             response = _answer(request, operations, path)
         except UnknownProviderError:
@@ -95,27 +93,36 @@ def resource(**operations: Operation) -> Callable[..., HttpResponse]:
         response["Cache-Control"] = "no-store"
         return response
 
+    view.operations = operations  # type: ignore[attr-defined]
     return view
 
 
-def _answer(request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any]) -> HttpResponse:
+def _answer(request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any]) -> HttpResponseBase:
     operation = operations.get(request.method or "")
     if operation is None:
         raise MethodNotAllowedError(allow=sorted(operations))
-    _refuse_misplaced_key(request)
+    _refuse_misplaced_key(request, operation)
     key = _key_of(request)
     if operation.permission not in key.permissions:
         raise MissingPermissionError(missing_permission=operation.permission.value)
-    fields = Fields.of(request, operation.takes)
-    return operation.carry_out(Call(key, api_key_of(request, key), fields), **path)
+    fields = (
+        NOTHING
+        if operation.takes is None
+        else Fields.of(request, operation.takes, most=operation.largest_body)
+    )
+    return operation.carry_out(Call(key, api_key_of(request, key), fields, request), **path)
 
 
-def _refuse_misplaced_key(request: HttpRequest) -> None:
-    """Raise MisplacedKeyError for a key in the address or the body, right or wrong (D4)."""
+def _refuse_misplaced_key(request: HttpRequest, operation: Operation) -> None:
+    """Raise MisplacedKeyError for a key in the address or in a body that is ours to read, right or wrong (D4)."""
     in_address = any(
         KEY_PATTERN.search(text) for name, values in request.GET.lists() for text in [name, *map(str, values)]
     )
-    if in_address or KEY_PATTERN.search(body_of(request).decode(errors="replace")):
+    if in_address:
+        raise MisplacedKeyError
+    if operation.takes is not None and KEY_PATTERN.search(
+        body_of(request, most=operation.largest_body).decode(errors="replace")
+    ):
         raise MisplacedKeyError
 
 

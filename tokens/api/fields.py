@@ -1,8 +1,13 @@
-"""What a caller sent, taken by name. A field that an operation does not know is refused by its name (D7)."""
+"""What a caller may send, declared field by field, and read by name.
+
+One declaration does both: it refuses what does not fit, and it is what the OpenAPI document says. A field that an
+operation does not declare is refused by its name (D7).
+"""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import RequestDataTooBig
@@ -14,87 +19,225 @@ if TYPE_CHECKING:
 
     from django.http import HttpRequest
 
+# Bytes of a body, unless an operation says otherwise.
 MAX_BODY = 64 * 1024
+METHODS_WITH_BODY = ("POST", "PATCH", "PUT")
 
 
-def body_of(request: HttpRequest) -> bytes:
+def body_of(request: HttpRequest, *, most: int = MAX_BODY) -> bytes:
     """Return the body as it came. Raises TooLargeError."""
     try:
         body = request.body
     except RequestDataTooBig:
         raise TooLargeError from None
-    if len(body) > MAX_BODY:
+    if len(body) > most:
         raise TooLargeError
     return body
 
 
-class Fields:
-    """The fields of one request, all of them known. Every method raises BadFieldError naming the field."""
+def wrong(name: str, text: str) -> BadFieldError:
+    """Return the error that names a field and says what is wrong with it."""
+    return BadFieldError(f"“{name}” {text}", field=name)
 
-    def __init__(self, values: Mapping[str, Any], known: Collection[str]) -> None:
-        self.values = values
-        for name in values:
-            if name not in known:
-                takes = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
-                raise _wrong(name[:80], f"is not a field of this call; {takes}.")
 
-    @classmethod
-    def of(cls, request: HttpRequest, known: Collection[str]) -> Fields:
-        """Read a GET's or DELETE's query, or a POST's JSON body. Raises BadFieldError or NotJsonError."""
-        if request.method != "POST":
-            for name, given in request.GET.lists():
-                if len(given) > 1:
-                    raise _wrong(name[:80], "is given more than once.")
-            return cls(request.GET.dict(), known)
-        for name in request.GET:
-            raise _wrong(name[:80], "is in the address; send it in the JSON body.")
-        if request.content_type != "application/json":
-            raise NotJsonError
-        try:
-            values = json.loads(body_of(request))
-        except (ValueError, RecursionError):
-            raise NotJsonError from None
-        if not isinstance(values, dict):
-            raise NotJsonError
-        return cls(values, known)
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """One thing that may be sent. `about` is a sentence for the document."""
 
-    def text(self, name: str, default: str | None = None, *, most: int = 200) -> str:
-        """Return a text without surrounding blanks. Without a default it is required."""
-        value = self.values.get(name, default)
-        if value is None:
-            raise _wrong(name, "is missing.")
-        if not isinstance(value, str) or len(value) > most or not value.isprintable():
-            raise _wrong(name, f"must be text of at most {most} printable characters.")
-        if default is None and not value.strip():
-            raise _wrong(name, "is empty.")
+    about: str
+    is_required: bool = False
+    default: Any = None
+
+    def read(self, name: str, value: Any) -> Any:
+        """Return what a value means. Raises BadFieldError, which names the field."""
+        raise NotImplementedError
+
+    def schema(self) -> dict[str, Any]:
+        """Return its JSON Schema."""
+        return {**self.kind(), "description": self.about}
+
+    def kind(self) -> dict[str, Any]:
+        """Return the part of the schema that the values follow."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Text(Field):
+    """Printable characters, without blanks around them; empty only where `least` is 0."""
+
+    least: int = 1
+    most: int = 200
+    default: str = ""
+
+    def read(self, name: str, value: Any) -> str:
+        if not isinstance(value, str) or len(value) > self.most or not value.isprintable():
+            raise wrong(name, f"must be text of at most {self.most} printable characters.")
+        if self.least and not value.strip():
+            raise wrong(name, "is empty.")
         return value.strip()
 
-    def texts(self, name: str) -> list[str] | None:
-        """Return a list of texts, or None where there is none."""
-        value = self.values.get(name)
-        if value is None:
-            return None
-        if not isinstance(value, list) or not all(
-            isinstance(item, str) and item.isprintable() for item in value
+    def kind(self) -> dict[str, Any]:
+        return {"type": "string", "minLength": self.least, "maxLength": self.most}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts(Field):
+    """A list of texts."""
+
+    most: int = 200
+
+    def read(self, name: str, value: Any) -> list[str]:
+        if (
+            not isinstance(value, list)
+            or len(value) > self.most
+            or not all(isinstance(item, str) and item.isprintable() and len(item) <= 200 for item in value)
         ):
-            raise _wrong(name, "must be a list of texts.")
+            raise wrong(name, f"must be a list of at most {self.most} texts.")
         return value
 
-    def number(self, name: str, default: int, *, least: int = 0, most: int) -> int:
-        """Return a whole number from a query."""
-        text = str(self.values.get(name, default))
-        number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-        if not least <= number <= most:
-            raise _wrong(name, f"must be a whole number from {least} to {most}.")
+    def kind(self) -> dict[str, Any]:
+        return {"type": "array", "items": {"type": "string", "maxLength": 200}, "maxItems": self.most}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Number(Field):
+    """A whole number, in a query or in JSON."""
+
+    least: int = 0
+    most: int
+    default: int | None = None
+
+    def read(self, name: str, value: Any) -> int:
+        number = value if type(value) is int else -1
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+            number = int(value)
+        if not self.least <= number <= self.most:
+            raise wrong(name, f"must be a whole number from {self.least} to {self.most}.")
         return number
 
-    def one_of(self, name: str, options: Collection[str]) -> str:
-        """Return one of some words, or "" where nothing is said."""
-        value = self.text(name, "")
-        if value and value not in options:
-            raise _wrong(name, f"must be one of {', '.join(options)}.")
+    def kind(self) -> dict[str, Any]:
+        kind: dict[str, Any] = {"type": "integer", "minimum": self.least, "maximum": self.most}
+        return kind if self.default is None else {**kind, "default": self.default}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Field):
+    """One of some words."""
+
+    options: tuple[str, ...]
+    default: str = ""
+
+    def read(self, name: str, value: Any) -> str:
+        if value not in self.options:
+            raise wrong(name, f"must be one of {', '.join(self.options)}.")
+        return str(value)
+
+    def kind(self) -> dict[str, Any]:
+        return {"type": "string", "enum": list(self.options)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flag(Field):
+    """True or false, in JSON."""
+
+    default: bool = False
+
+    def read(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            raise wrong(name, "must be true or false.")
         return value
 
+    def kind(self) -> dict[str, Any]:
+        return {"type": "boolean", "default": self.default}
 
-def _wrong(name: str, text: str) -> BadFieldError:
-    return BadFieldError(f"“{name}” {text}", field=name)
+
+@dataclass(frozen=True, kw_only=True)
+class Notes(Field):
+    """A flat object of texts, which means nothing to us."""
+
+    most: int = 50
+    longest_name: int = 40
+    longest_text: int = 500
+
+    def read(self, name: str, value: Any) -> dict[str, str]:
+        if not isinstance(value, dict) or len(value) > self.most:
+            raise wrong(name, f"must be an object of at most {self.most} texts.")
+        for key, text in value.items():
+            if not key.strip() or len(key) > self.longest_name or not key.isprintable():
+                raise wrong(name, f"has a name that is empty or longer than {self.longest_name} characters.")
+            if not isinstance(text, str) or len(text) > self.longest_text or not text.isprintable():
+                raise wrong(
+                    name, f"must hold texts of at most {self.longest_text} printable characters: see “{key}”."
+                )
+        return value
+
+    def kind(self) -> dict[str, Any]:
+        return {
+            "type": "object",
+            "maxProperties": self.most,
+            "propertyNames": {"minLength": 1, "maxLength": self.longest_name},
+            "additionalProperties": {"type": "string", "maxLength": self.longest_text},
+        }
+
+
+class Fields:
+    """The fields of one request, all of them known and read."""
+
+    def __init__(self, given: Mapping[str, Any], takes: Mapping[str, Field]) -> None:
+        self._takes = takes
+        for name in given:
+            if name not in takes:
+                raise wrong(name[:80], f"is not a field of this call; {_taken(takes)}.")
+        self._given = {name: takes[name].read(name, value) for name, value in given.items()}
+        for name, field in takes.items():
+            if field.is_required and name not in given:
+                raise wrong(name, "is missing.")
+
+    def given(self, name: str) -> Any:
+        """Return what was sent, or None where nothing was."""
+        return self._given.get(name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._given[name] if name in self._given else self._takes[name].default
+
+    @classmethod
+    def of(cls, request: HttpRequest, takes: Mapping[str, Field], *, most: int = MAX_BODY) -> Fields:
+        """Read a query, or the JSON body of a method that has one. Raises BadFieldError, NotJsonError or TooLargeError."""
+        if request.method not in METHODS_WITH_BODY:
+            for name, given in request.GET.lists():
+                if len(given) > 1:
+                    raise wrong(name[:80], "is given more than once.")
+            return cls(request.GET.dict(), takes)
+        for name in request.GET:
+            raise wrong(name[:80], "is in the address; send it in the JSON body.")
+        body = body_of(request, most=most)
+        # Of what needs no fields, no body is needed either.
+        if not body and not any(field.is_required for field in takes.values()):
+            return cls({}, takes)
+        if request.content_type != "application/json":
+            raise NotJsonError
+        return cls(json_object(body), takes)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object. Raises NotJsonError, and BadFieldError for a name that comes twice."""
+    try:
+        values = json.loads(body, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError):
+        raise NotJsonError from None
+    if not isinstance(values, dict):
+        raise NotJsonError
+    return values
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Two readers of one body must not see two different things.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise wrong(next(name for name in names if names.count(name) > 1)[:80], "is given more than once.")
+    return found
+
+
+def _taken(takes: Collection[str]) -> str:
+    return f"it takes {', '.join(sorted(takes))}" if takes else "it takes none"

@@ -1,11 +1,15 @@
-"""What the API shows: each thing as JSON, field by field, so that nothing new in a model shows itself (D5)."""
+"""What the API shows: each thing as JSON, field by field, so that nothing new in a model shows itself (D5).
+
+The TypedDicts are what the OpenAPI document says of answers; mypy holds the functions to them.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict
 
 from django.conf import settings
 from django.urls import reverse
+from msgspec import Meta
 
 from providers.catalog_loader import catalog
 from tokens.clock import database_now
@@ -19,55 +23,196 @@ if TYPE_CHECKING:
     from tokens.hand_out import HandedOut
     from tokens.models import ConnectSession, Grant, Site
 
+Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="UTC, whole seconds.")]
 
-def grant_shape(grant: Grant) -> dict[str, Any]:
+
+class Account(TypedDict):
+    """The account at the provider. What it does not tell is an empty text."""
+
+    id: str
+    name: str
+    email: str
+
+
+class SiteShape(TypedDict):
+    """A site that the end user chose."""
+
+    cloud_id: str
+    name: str
+    url: str
+    products: list[str]
+    base_urls: Annotated[dict[str, str], Meta(description="By product: where its API is.")]
+
+
+class GrantShape(TypedDict):
+    """What an end user gave; people call it a connection."""
+
+    id: Id
+    end_user: Annotated[str, Meta(description="Your own id of the person.")]
+    provider: str
+    label: str
+    metadata: Annotated[dict[str, str], Meta(description="Your own notes.")]
+    status: Annotated[
+        Literal["pending", "active", "needs_reconnect", "revoked"],
+        Meta(description="`pending`: nobody has vouched for the account yet, and no token is handed out."),
+    ]
+    cause: Annotated[str, Meta(description="Why it needs reconnecting, or last failed.")]
+    account: Account
+    scopes: list[str]
+    missing_scopes: Annotated[list[str], Meta(description="Asked for, and not given.")]
+    sites: list[SiteShape]
+    connected_at: Time | None
+    confirmed_at: Time | None
+    refreshed_at: Time | None
+    used_at: Annotated[Time | None, Meta(description="When a token was last handed out.")]
+    expires_at: Annotated[
+        Time | None, Meta(description="When the stored access token runs out; it is refreshed before.")
+    ]
+    revoked_at: Time | None
+    upstream_revocation: Annotated[str, Meta(description="What the provider answered when it was revoked.")]
+
+
+class GrantPage(TypedDict):
+    """Some grants, newest first."""
+
+    grants: list[GrantShape]
+    next_cursor: Annotated[
+        str | None, Meta(description="Send it as `cursor` for the next page; null: this was the last.")
+    ]
+
+
+class Candidate(TypedDict):
+    """One of several grants that fit."""
+
+    id: Id
+    status: str
+    label: str
+    account: Account
+    sites: list[SiteShape]
+
+
+class TokenShape(TypedDict):
+    """An access token and all that is needed to use it. Never the refresh token."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_at: Annotated[Time | None, Meta(description="When it runs out by itself; null: never.")]
+    use_until: Annotated[Time | None, Meta(description="Until when it surely works. Then ask again.")]
+    scopes: list[str]
+    sites: list[SiteShape]
+    grant: Id
+
+
+class Failure(TypedDict):
+    """Why an attempt to connect failed."""
+
+    code: str
+    detail: str
+
+
+class SessionShape(TypedDict):
+    """One attempt to connect."""
+
+    id: Id
+    status: Literal["open", "choosing", "done", "failed", "expired"]
+    end_user: str
+    provider: str
+    label: str
+    failure: Annotated[
+        Failure | None,
+        Meta(description="Of the last attempt; while the session is open, another one may follow."),
+    ]
+    grant: Annotated[Id | None, Meta(description="The grant that it made or repaired.")]
+    expires_at: Time | None
+
+
+class OpenedSession(SessionShape):
+    """A new session, with its link."""
+
+    url: Annotated[str, Meta(description="Send the end user's browser there. It is told this once.")]
+
+
+class ReconnectCall(TypedDict):
+    """The call that makes a reconnect link, ready to send."""
+
+    method: Literal["POST"]
+    url: str
+    body: Annotated[dict[str, str], Meta(description="Fill in `return_url` if it is empty.")]
+
+
+class ProblemShape(TypedDict):
+    """What went wrong, and what is needed to recover (RFC 9457)."""
+
+    type: Annotated[str, Meta(description="Where the code is explained.")]
+    title: str
+    status: int
+    detail: Annotated[str, Meta(description="What happened and what to do, for people.")]
+    code: Annotated[str, Meta(description="Stable: decide by it.")]
+    field: NotRequired[Annotated[str, Meta(description="The field that is wrong.")]]
+    retry_after: NotRequired[Annotated[int, Meta(description="Seconds after which to ask again.")]]
+    reconnect: NotRequired[ReconnectCall]
+    candidates: NotRequired[list[Candidate]]
+    missing_permission: NotRequired[str]
+    ip_address: NotRequired[str | None]
+    allow: NotRequired[list[str]]
+
+
+def grant_shape(grant: Grant) -> GrantShape:
     """Return a grant: who, with which account, for which sites, and how it stands."""
     return {
         "id": str(grant.pk),
         "end_user": grant.end_user,
         "provider": grant.provider_config.provider_id,
         "label": grant.label,
-        "status": grant.status,
+        "metadata": grant.metadata,
+        "status": grant.status,  # type: ignore[typeddict-item]
         "cause": grant.cause,
         "account": {"id": grant.account_id, "name": grant.account_name, "email": grant.account_email},
         "scopes": grant.granted_scopes,
         "missing_scopes": grant.missing_scopes,
         "sites": sites_shape(grant),
-        "connected_at": _time(grant.connected_at),
-        "confirmed_at": _time(grant.confirmed_at),
-        "refreshed_at": _time(grant.refreshed_at),
-        "used_at": _time(grant.used_at),
-        "expires_at": _time(grant.access_expires_at),
-        "revoked_at": _time(grant.revoked_at),
+        "connected_at": time_shape(grant.connected_at),
+        "confirmed_at": time_shape(grant.confirmed_at),
+        "refreshed_at": time_shape(grant.refreshed_at),
+        "used_at": time_shape(grant.used_at),
+        "expires_at": time_shape(grant.access_expires_at),
+        "revoked_at": time_shape(grant.revoked_at),
         "upstream_revocation": grant.upstream_revocation,
     }
 
 
-def candidate_shape(grant: Grant) -> dict[str, Any]:
+def candidate_shape(grant: Grant) -> Candidate:
     """Return what tells one of several grants from the others."""
     whole = grant_shape(grant)
-    return {name: whole[name] for name in ("id", "status", "label", "account", "sites")}
+    return {
+        "id": whole["id"],
+        "status": whole["status"],
+        "label": whole["label"],
+        "account": whole["account"],
+        "sites": whole["sites"],
+    }
 
 
-def token_shape(handed_out: HandedOut) -> dict[str, Any]:
+def token_shape(handed_out: HandedOut) -> TokenShape:
     """Return an access token with all that is needed to use it. Never the refresh token."""
     return {
         "access_token": handed_out.access_token,
         "token_type": "Bearer",
-        "expires_at": _time(handed_out.expires_at),
-        "use_until": _time(handed_out.use_until),
+        "expires_at": time_shape(handed_out.expires_at),
+        "use_until": time_shape(handed_out.use_until),
         "scopes": handed_out.grant.granted_scopes,
         "sites": sites_shape(handed_out.grant),
         "grant": str(handed_out.grant.pk),
     }
 
 
-def session_shape(session: ConnectSession) -> dict[str, Any]:
+def session_shape(session: ConnectSession) -> SessionShape:
     """Return a connect session, without its link: that was shown when it was made."""
-    status = session.status
+    status: Any = session.status
     if status in (SessionStatus.OPEN, SessionStatus.CHOOSING) and session.is_expired(database_now()):
         status = "expired"
-    failure = None
+    failure: Failure | None = None
     if session.failure:
         failure = {"code": session.failure, "detail": ConnectFailedError(session.failure).words.admin}
     return {
@@ -78,32 +223,32 @@ def session_shape(session: ConnectSession) -> dict[str, Any]:
         "label": session.label,
         "failure": failure,
         "grant": str(session.grant_id) if session.grant_id else None,
-        "expires_at": _time(session.expires_at),
+        "expires_at": time_shape(session.expires_at),
     }
 
 
-def reconnect_shape(grant: Grant) -> dict[str, Any]:
+def reconnect_shape(grant: Grant) -> ReconnectCall:
     """Return the call that makes a reconnect link, ready to send but for a return URL that is not known."""
-    last = grant.connect_sessions.exclude(return_url="").order_by("-created_at").first()
     return {
         "method": "POST",
-        "url": settings.PUBLIC_URL + reverse("api-connect-sessions"),
-        "body": {
-            "end_user": grant.end_user,
-            "provider": grant.provider_config.provider_id,
-            "reconnect": str(grant.pk),
-            "return_url": last.return_url if last else "",
-        },
+        "url": settings.PUBLIC_URL + reverse("api-grant-reconnect", args=[grant.pk]),
+        "body": {"return_url": last_return_url(grant)},
     }
 
 
-def sites_shape(grant: Grant) -> list[dict[str, Any]]:
+def last_return_url(grant: Grant) -> str:
+    """Return where the end user was sent back to last time, or ""."""
+    last = grant.connect_sessions.exclude(return_url="").order_by("-created_at").first()
+    return last.return_url if last else ""
+
+
+def sites_shape(grant: Grant) -> list[SiteShape]:
     """Return the sites that the end user chose, each with the base URLs of its products."""
     spec = catalog().get(grant.provider_config.provider_id)
     return [_site(site, spec) for site in grant.sites.all() if site.is_chosen]
 
 
-def _site(site: Site, spec: ProviderSpec | None) -> dict[str, Any]:
+def _site(site: Site, spec: ProviderSpec | None) -> SiteShape:
     templates = spec.site_base_urls if spec else {}
     base_urls = {
         product: templates[product].replace("{cloud_id}", site.cloud_id)
@@ -119,6 +264,6 @@ def _site(site: Site, spec: ProviderSpec | None) -> dict[str, Any]:
     }
 
 
-def _time(at: dt.datetime | None) -> str | None:
+def time_shape(at: dt.datetime | None) -> str | None:
     """Return a time as RFC 3339 has it, in UTC and whole seconds: cut, so that it is never later than it is."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else None

@@ -32,8 +32,7 @@ def of_grant(call: Call, *, pk: str) -> JsonResponse:
 def of_end_user(call: Call) -> JsonResponse:
     """Hand out the token of an end user's only connection with a provider. None is chosen silently."""
     grants = call.grants().filter(
-        end_user=call.fields.text("end_user"),
-        provider_config__provider_id=call.fields.text("provider", most=50),
+        end_user=call.fields["end_user"], provider_config__provider_id=call.fields["provider"]
     )
     alive = list(grants.exclude(status=GrantStatus.REVOKED)[:MOST_CANDIDATES])
     # What nobody has vouched for yet stands in nobody's way.
@@ -46,7 +45,7 @@ def of_end_user(call: Call) -> JsonResponse:
 
 
 def _handed_out(call: Call, grant: Grant) -> JsonResponse:
-    min_ttl = timedelta(seconds=call.fields.number("min_ttl", MIN_TTL, most=MOST_MIN_TTL))
+    min_ttl = timedelta(seconds=call.fields["min_ttl"])
     try:
         return JsonResponse(token_shape(hand_out(grant, min_ttl=min_ttl, actor=call.actor)))
     except NeedsReconnectError as error:

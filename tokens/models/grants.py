@@ -47,6 +47,9 @@ class Grant(models.Model):
     provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="grants")
     end_user = models.CharField(max_length=200, help_text="The application's own id for the person.")
     label = models.CharField(max_length=200, blank=True)
+    metadata = models.JSONField(
+        default=dict, db_default={}, blank=True, help_text="The application's own notes: names and texts."
+    )
     status = models.CharField(max_length=16, choices=GrantStatus.choices, default=GrantStatus.PENDING)
 
     account_id = models.CharField(max_length=200)
@@ -219,6 +222,12 @@ class Site(models.Model):
         ordering = ["name", "cloud_id"]
         default_permissions = ("view",)
         constraints = [models.UniqueConstraint(fields=["grant", "cloud_id"], name="one_row_a_site")]
+        # Which grants reach a site, by whatever it is called.
+        indexes = [
+            models.Index(fields=["cloud_id"], name="site_by_cloud_id"),
+            models.Index(fields=["name"], name="site_by_name"),
+            models.Index(fields=["url"], name="site_by_url"),
+        ]
 
     def __str__(self) -> str:
         return self.name

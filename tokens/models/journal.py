@@ -16,6 +16,7 @@ class Trigger(models.TextChoices):
     READER = "reader", "a token was asked for"
     MEMBER = "member", "a member"
     STAFF = "staff", "staff"
+    API = "api", "the application"
 
 
 class RefreshAttempt(models.Model):

@@ -9,13 +9,17 @@ from django.test import Client
 from portal import api_keys
 from portal.audit import SYSTEM
 from portal.models.api_keys import KeyPermission
+from tests.tokens.api.conformance import check
 
 if TYPE_CHECKING:
     from portal.models import Application
 
 
 class Caller:
-    """Calls the API as a program does: a key in the header, JSON both ways, no cookies kept."""
+    """Calls the API as a program does: a key in the header, JSON both ways, no cookies kept.
+
+    Each answer is held against the OpenAPI document.
+    """
 
     def __init__(self, application: Application, *permissions: str, provider_ids: list[str] | None = None):
         self.key, self.text = api_keys.create(
@@ -34,6 +38,10 @@ class Caller:
         """POST a JSON object."""
         return self.call("post", path, fields, content_type="application/json")
 
+    def patch(self, path: str, **fields: Any) -> Any:
+        """PATCH with a JSON object."""
+        return self.call("patch", path, fields, content_type="application/json")
+
     def delete(self, path: str) -> Any:
         """DELETE."""
         return self.call("delete", path)
@@ -42,4 +50,6 @@ class Caller:
         """Make any call, with the key."""
         options.setdefault("headers", {"Authorization": f"Bearer {self.text}"})
         # As in production: a POST without a CSRF token must get through by its key.
-        return getattr(Client(enforce_csrf_checks=True), method)(f"/api/v1/{path}", *args, **options)
+        response = getattr(Client(enforce_csrf_checks=True), method)(f"/api/v1/{path}", *args, **options)
+        check(response)
+        return response

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from portal.models.api_keys import KeyPermission
+from tokens.api.openapi import operations
 from tokens.api.problems import all_errors
-from tokens.api.urls import LIST_FIELDS, SESSION_FIELDS, TOKEN_FIELDS
 
 MANUAL = (Path(__file__).parents[3] / "docs" / "api.md").read_text()
 
@@ -21,5 +21,22 @@ def test_the_manual_lists_every_error_with_its_status():
 
 
 def test_the_manual_names_every_permission_and_field():
-    for word in {*KeyPermission.values} | LIST_FIELDS | TOKEN_FIELDS | SESSION_FIELDS:
+    for word in {*KeyPermission.values} | {name for _, _, _, it in operations() for name in it.takes or {}}:
         assert word in MANUAL
+
+
+def test_the_manual_and_the_document_know_the_same_operations():
+    rows = re.findall(r"^\| `([A-Z]+) ([a-z_/{}-]+)[^`]*` \| `([a-z:]+)`", MANUAL, re.MULTILINE)
+
+    assert {(method, f"/{path}", permission) for method, path, permission in rows} == {
+        (method, path, operation.permission.value) for path, _, method, operation in operations()
+    }
+
+
+def test_the_manual_shows_every_operation_at_work():
+    """Each has an example with curl, after the table."""
+    shown = re.sub(r"\$(GRANT|SESSION)", "{id}", MANUAL)
+
+    for path, _, method, _ in operations():
+        verb = "" if method == "GET" else rf"-X {method} "
+        assert re.search(rf'curl {verb}"\$PORTAL{re.escape(path)}["?]', shown), f"{method} {path}"

@@ -158,9 +158,9 @@ def test_needs_reconnect_brings_the_call_that_repairs_it(caller, config):
 
     reconnect = caller.get(f"grants/{grant.pk}/token").json()["reconnect"]
 
-    assert reconnect["url"].endswith("/api/v1/connect/sessions")
+    assert reconnect["url"].endswith(f"/api/v1/grants/{grant.pk}/reconnect")
     reconnect["body"]["return_url"] = "https://app.acme.example/"
-    assert caller.post("connect/sessions", **reconnect["body"]).status_code == 201
+    assert caller.post(reconnect["url"].partition("/v1/")[2], **reconnect["body"]).status_code == 201
 
 
 def test_while_the_provider_is_down_the_caller_is_told_to_wait(caller, config, sandbox):
