@@ -169,6 +169,7 @@ CELERY_TASK_STORE_EAGER_RESULT = False
 # Seconds between two proposals; a proposal that waited longer than that is dropped, the next one says the same.
 REFRESH_INTERVAL_S = env.int("REFRESH_INTERVAL_S", default=15)
 HOUSEKEEPING_INTERVAL_S = 600
+ALERTS_INTERVAL_S = 30
 # A hint after each commit is quicker; this is for retries, and for hints that the broker lost.
 WEBHOOK_INTERVAL_S = 5
 # How long ended things are kept, in days; the audit log is kept for good.
@@ -188,6 +189,11 @@ CELERY_BEAT_SCHEDULE = {
         "task": "tokens.tasks.deliver_webhooks",
         "schedule": WEBHOOK_INTERVAL_S,
         "options": {"expires": WEBHOOK_INTERVAL_S},
+    },
+    "tell-owners": {
+        "task": "providers.tasks.tell_owners",
+        "schedule": ALERTS_INTERVAL_S,
+        "options": {"expires": ALERTS_INTERVAL_S},
     },
     "housekeeping": {
         "task": "tokens.tasks.housekeeping",

@@ -17,12 +17,14 @@ from portal.encryption import SealedField, seal, unseal
 from portal.models import Application, Event, User
 from providers.catalog_loader import catalog
 from providers.oauth import Credentials
+from providers.provider_alert import ProviderAlert
 from providers.provider_health import ProviderHealth
 
 __all__ = [
     "PROBLEMS",
     "STOPPING_PROBLEMS",
     "Freshness",
+    "ProviderAlert",
     "ProviderConfig",
     "ProviderHealth",
     "redirect_uri_for",

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.utils import timezone
 
-from portal.models import AuditEvent, Event
 from providers.catalog_loader import catalog
 from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from providers.spec import Outcome
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from tokens.spans import Slice, Span
 
 SHOWN_OF_A_KIND = 8
-LATEST_EVENTS = 10
 # A backlog older than this is more than the pause between two proposals of beat.
 LATE = dt.timedelta(seconds=max(60, 4 * settings.REFRESH_INTERVAL_S))
 SKEW = dt.timedelta(seconds=60)
@@ -90,7 +88,7 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class ProviderHealth:
+class ConfigHealth:
     """One configuration: whether calls go through, and how they went."""
 
     config: ProviderConfig
@@ -111,22 +109,12 @@ class FailureClass:
 
 
 @dataclass(frozen=True)
-class Incident:
-    """A provider stopped working or works again."""
-
-    at: dt.datetime
-    is_over: bool
-    name: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Health:
     """All of it, at `now` on the database's clock."""
 
     now: dt.datetime
     span: Span
-    providers: list[ProviderHealth]
+    providers: list[ConfigHealth]
     tally: Tally
     backlog: Backlog
     chart: Chart
@@ -178,7 +166,7 @@ def measure(configs: Sequence[ProviderConfig], span: Span) -> Health:
     for one in slices:
         by_config[one.provider_config_id].append(one)
     providers = [
-        ProviderHealth(config, breaker_of(config, now), tally_of(by_config[config.pk]), backlogs[config.pk])
+        ConfigHealth(config, breaker_of(config, now), tally_of(by_config[config.pk]), backlogs[config.pk])
         for config in configs
         # One that was deleted just now.
         if config.pk in backlogs
@@ -253,35 +241,6 @@ def attention(
     return sorted(found, key=lambda row: (order.index(row[1].tone), row[1].word, row[0].end_user))
 
 
-def incidents(configs: Sequence[ProviderConfig], since: dt.datetime) -> list[Incident]:
-    """Return when providers stopped working and worked again, the latest first; one statement."""
-    names = {str(config.pk): config.provider_name for config in configs}
-    events = AuditEvent.objects.filter(
-        application_id__in={config.application_id for config in configs},
-        event__in=[Event.PROVIDER_FAILING, Event.PROVIDER_RECOVERED],
-        at__gte=since,
-    )
-    return [
-        Incident(
-            at=event.at,
-            is_over=event.event == Event.PROVIDER_RECOVERED,
-            name=names[event.subject_id],
-            text=PROBLEM_WORDS.get(event.detail.get("problem", ""), ""),
-        )
-        for event in events.order_by("-at", "-id")[:LATEST_EVENTS]
-        if event.subject_id in names
-    ]
-
-
-PROBLEM_WORDS = {
-    "client_refused": "It refused the client ID or secret.",
-    "secret_unreadable": "The stored client secret could not be decrypted.",
-    "unreachable": "It gave no usable answer several times in a row.",
-    "many_refused": "It refused many connections at once.",
-    "profile_refused": "It did not show us who connected.",
-}
-
-
 def _histograms(slices: Iterable[Slice]) -> dict[dt.datetime, list[int]]:
     by_start: defaultdict[dt.datetime, list[list[int]]] = defaultdict(list)
     for one in slices:
@@ -306,7 +265,7 @@ def _failures(slices: Iterable[Slice]) -> list[FailureClass]:
     ]
 
 
-def _backlog_notes(providers: list[ProviderHealth]) -> list[Note]:
+def _backlog_notes(providers: list[ConfigHealth]) -> list[Note]:
     notes = []
     for provider in providers:
         late = provider.backlog.oldest

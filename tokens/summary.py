@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from django.db.models import Count, Exists, Max, OuterRef, Q
+from django.db.models import Count, DateTimeField, Exists, Func, Max, OuterRef, Q
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -15,6 +15,7 @@ from providers.spec import Outcome
 from tokens import browse, chart, spans
 from tokens.clock import database_now
 from tokens.failures import FAILURES
+from tokens.incidents import incidents_of
 from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus
 from tokens.models.connect import SessionStatus
 from tokens.results import FENCED, UNREADABLE
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from portal.models import Application
+    from tokens.incidents import Incident
 
 DAY = dt.timedelta(hours=24)
 WEEK = dt.timedelta(days=7)
@@ -100,8 +102,9 @@ class Summary:
 
 def summarise(application: Application) -> Summary:
     """Gather what Overview shows, in six statements however large the application is."""
-    now = database_now()
-    configs = list(ProviderConfig.objects.visible_to(application))
+    clock = Func(function="clock_timestamp", output_field=DateTimeField())
+    configs = list(ProviderConfig.objects.visible_to(application).annotate(now=clock))
+    now = configs[0].now if configs else database_now()  # type: ignore[attr-defined]
     for config in configs:
         config.application = application
     counts = _counts(application, configs)
@@ -111,7 +114,12 @@ def summarise(application: Application) -> Summary:
         configs=configs,
         counts=counts,
         chart=_chart(configs, now),
-        notes=[*config_notes(configs), *connects.notes(), *_grant_notes(application, counts)],
+        notes=[
+            *config_notes(configs),
+            *connects.notes(),
+            *_grant_notes(application, counts),
+            *_recovery_notes(application, incidents_of(configs, now - DAY)),
+        ],
         failed_connects=connects.failed(),
         latest=_latest(application, configs, now),
     )
@@ -178,6 +186,29 @@ def config_notes(configs: Iterable[ProviderConfig]) -> list[Note]:
         elif not config.is_enabled:
             text = "Its connections stay, but nobody can connect, and nothing is refreshed or handed out."
             notes.append(Note("quiet", f"{config.provider_name} is disabled.", text, *link))
+    return notes
+
+
+def _recovery_notes(application: Application, incidents: list[Incident]) -> list[Note]:
+    """Tell what is over since lately: one note a provider."""
+    notes = []
+    for config in dict.fromkeys(incident.config for incident in incidents):
+        mine = [incident for incident in incidents if incident.config == config]
+        if config.problem_code or not mine[0].is_over:
+            continue
+        began = next((incident for incident in mine if not incident.is_over), None)
+        text = f"It did not work until {mine[0].at:%H:%M} UTC"
+        if began is not None:
+            text = f"It did not work from {began.at:%H:%M} to {mine[0].at:%H:%M} UTC. {began.why}"
+        notes.append(
+            Note(
+                "good",
+                f"{config.provider_name} works again.",
+                text,
+                f"{reverse('health', args=[application.slug])}?span=day&provider={config.provider_id}",
+                "Show health",
+            )
+        )
     return notes
 
 

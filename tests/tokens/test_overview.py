@@ -261,6 +261,20 @@ def test_another_applications_refreshes_are_not_in_the_chart(cast):
     assert "None yet." in text_of(cast)
 
 
+def test_a_provider_that_works_again_is_told_with_when_and_why(cast):
+    config = configured(cast)
+    config.note_problem("unreachable")
+    assert "works again" not in text_of(cast)
+    config.note_recovery()
+
+    text = text_of(cast)
+
+    assert text.count("Atlassian works again.") == 1
+    assert "It did not work from" in text
+    assert "It gave no usable answer several times in a row." in text
+    assert "health/?span=day&amp;provider=atlassian" in text
+
+
 def test_htmx_gets_the_changing_part_alone(cast):
     GrantFactory.create(provider_config=configured(cast))
 
@@ -285,6 +299,8 @@ def test_a_provider_whose_catalog_file_is_gone_breaks_nothing(cast):
 def test_the_page_is_light(cast: Cast, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
     config = configured(cast)
     GrantFactory.create_batch(20, provider_config=config)
+    config.note_problem("unreachable")
+    config.note_recovery()
     for number in range(20):
         went_to_the_provider(session_of(config, number, failure="cancelled" if number % 2 else ""))
     client = cast.client("owner")

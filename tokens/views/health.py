@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from portal.access import application_for
 from providers.models import ProviderConfig
 from tokens import health
+from tokens.incidents import incidents_of
 from tokens.spans import HOUR, SPANS
 
 if TYPE_CHECKING:
@@ -34,6 +35,6 @@ def health_page(request: PortalRequest, slug: str) -> HttpResponse:
         "configs": configs,
         "chosen": chosen[0] if len(chosen) < len(configs) else None,
         "attention": health.attention(application, chosen, measured.now),
-        "incidents": health.incidents(chosen, span.starts_of(measured.now)[0]),
+        "incidents": incidents_of(chosen, span.starts_of(measured.now)[0]),
     }
     return render(request, "tokens/health.html" + ("#live" if request.htmx else ""), context)
