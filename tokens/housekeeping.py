@@ -18,6 +18,8 @@ from tokens.models import (
     ConnectSession,
     Grant,
     GrantStatus,
+    KeptAnswer,
+    ManageLink,
     RefreshAttempt,
     RefreshCount,
 )
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
 BATCH = 1000
+# So long a call to the API can be sent again without being carried out again.
+KEPT_ANSWERS_FOR = timedelta(hours=24)
 
 
 def tidy() -> None:
@@ -57,6 +61,8 @@ def tidy() -> None:
     _delete(
         RefreshCount.objects.filter(starts_at__lt=now - timedelta(days=settings.KEEP_REFRESH_COUNTS_DAYS))
     )
+    _delete(KeptAnswer.objects.filter(created_at__lt=now - KEPT_ANSWERS_FOR))
+    _delete(ManageLink.objects.filter(expires_at__lt=now - timedelta(days=1)))
     _tidy_webhooks(now)
     waited_too_long = Grant.objects.filter(
         status=GrantStatus.PENDING, consented_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 from django.db import connection
 from django.utils import timezone
 
-from portal import encryption, rotate
+from portal import api_keys, encryption, rotate
+from portal.audit import SYSTEM
 from portal.encryption import Place, header_of, seal
 from portal.models import WebhookEndpoint
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory
 from tests.processes import test_database_url
-from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens
+from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens, KeptAnswer
 
 if TYPE_CHECKING:
     from django.db import models
@@ -48,8 +49,10 @@ def fill_every_sealed_column(cast: Any) -> list[tuple[models.Model, str]]:
         application=cast.application, name="x", url="https://app.example/", types=["grant.revoked"]
     )
     endpoint.save(force_insert=True)
+    key, _ = api_keys.create(cast.application, name="x", permissions=["connect"], actor=SYSTEM)
+    answer = KeptAnswer.objects.create(api_key=key, name="x", held_until=timezone.now())
     rows: dict[type[models.Model], models.Model] = {
-        type(row): row for row in (config, grant.tokens, session, request, endpoint)
+        type(row): row for row in (config, grant.tokens, session, request, endpoint, answer)
     }
     filled = []
     for model in rotate.sealed_models():

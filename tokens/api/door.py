@@ -12,6 +12,7 @@ from portal.api_keys import KEY_PATTERN, WrongNetworkError, recognise
 from portal.audit import api_key_of, client_address
 from providers.catalog_loader import UnknownProviderError
 from providers.models import ProviderConfig
+from tokens.api import idempotency
 from tokens.api.fields import Fields, body_of
 from tokens.api.problems import (
     BadKeyError,
@@ -110,7 +111,10 @@ def _answer(request: HttpRequest, operations: dict[str, Operation], path: dict[s
         if operation.takes is None
         else Fields.of(request, operation.takes, most=operation.largest_body)
     )
-    return operation.carry_out(Call(key, api_key_of(request, key), fields, request), **path)
+    call = Call(key, api_key_of(request, key), fields, request)
+    if operation.may_be_sent_again(request.method or "") and idempotency.HEADER in request.headers:
+        return idempotency.answer_once(request, operation, key, lambda: operation.carry_out(call, **path))
+    return operation.carry_out(call, **path)
 
 
 def _refuse_misplaced_key(request: HttpRequest, operation: Operation) -> None:

@@ -32,6 +32,14 @@ ABOUT = """Connect your users, then get a fresh access token in one call. For se
 
 Decide by a problem's `code`, which does not change. Fields that a call does not know are refused by name."""
 
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "Any text of your own. A call that is sent again with it within a day is carried out once.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+}
+
 
 @login_not_required  # It says what the manual says.
 @require_safe
@@ -114,6 +122,8 @@ def _operation(path: str, name: str, method: str, operation: Operation) -> dict[
             }
             for field_name, field in takes.items()
         ]
+    if operation.may_be_sent_again(method):
+        parameters.append(IDEMPOTENCY_KEY)
     if parameters:
         described["parameters"] = parameters
     described["responses"] = {str(operation.status): _good_answer(operation), **_problems(operation, method)}

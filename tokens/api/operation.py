@@ -9,6 +9,8 @@ from tokens.api.fields import MAX_BODY, METHODS_WITH_BODY
 from tokens.api.problems import (
     BadFieldError,
     BadKeyError,
+    IdempotencyInProgressError,
+    IdempotencyMismatchError,
     IpNotAllowedError,
     MisplacedKeyError,
     MissingPermissionError,
@@ -38,6 +40,7 @@ AT_THE_DOOR: Errors = (
     BadFieldError,
 )
 WITH_A_BODY: Errors = (NotJsonError, TooLargeError)
+WITH_IDEMPOTENCY: Errors = (IdempotencyMismatchError, IdempotencyInProgressError)
 
 
 @dataclass(frozen=True)
@@ -61,4 +64,9 @@ class Operation:
     def all_errors(self, method: str) -> Errors:
         """Return every error that it may answer, the door's too."""
         with_a_body = WITH_A_BODY if method in METHODS_WITH_BODY and self.takes is not None else ()
-        return (*AT_THE_DOOR, *with_a_body, *self.errors)
+        with_a_key = WITH_IDEMPOTENCY if self.may_be_sent_again(method) else ()
+        return (*AT_THE_DOOR, *with_a_body, *with_a_key, *self.errors)
+
+    def may_be_sent_again(self, method: str) -> bool:
+        """Tell whether it obeys an Idempotency-Key; what is passed on to a provider keeps its own."""
+        return method == "POST" and self.takes is not None

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Seconds after which it is worth asking again.
 RETRY_AFTER_S = {
     "refresh_in_progress": 2,
+    "idempotency_in_progress": 2,
     "audit_unavailable": 5,
     "provider_unavailable": 30,
     "client_refused": 300,
@@ -107,6 +108,22 @@ class BadFieldError(TokenError):
     """A field that is missing, unknown, or holds something else than it should; `field` names it."""
 
     code = "bad_field"
+
+
+class IdempotencyMismatchError(TokenError):
+    """An Idempotency-Key that was used for another call."""
+
+    code = "idempotency_mismatch"
+    status = 422
+    message = "This Idempotency-Key was used for a different call. Take a new one for each thing that is to be done."
+
+
+class IdempotencyInProgressError(TokenError):
+    """The first call with this Idempotency-Key is not over."""
+
+    code = "idempotency_in_progress"
+    status = 409
+    message = "The first call with this Idempotency-Key is still under way. Send it again in a moment."
 
 
 class AmbiguousError(TokenError):

@@ -3,7 +3,9 @@
 from tokens.models.connect import AuthorizationRequest, Confirmation, ConnectSession
 from tokens.models.counts import RefreshCount, RefreshMinute, RefreshTotal
 from tokens.models.grants import Grant, GrantStatus, GrantTokens, Site
+from tokens.models.idempotency import KeptAnswer
 from tokens.models.journal import RefreshAttempt, Trigger
+from tokens.models.manage import ManageLink
 
 __all__ = [
     "AuthorizationRequest",
@@ -12,6 +14,8 @@ __all__ = [
     "Grant",
     "GrantStatus",
     "GrantTokens",
+    "KeptAnswer",
+    "ManageLink",
     "RefreshAttempt",
     "RefreshCount",
     "RefreshMinute",
