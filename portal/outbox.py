@@ -103,11 +103,12 @@ def body_of(kind: str, data: dict[str, Any], *, at: dt.datetime) -> str:
 
 def hint_after_commit() -> None:
     """Have a worker look into the outbox as soon as the transaction is committed; once, however much it wrote."""
-    if not any(hook[1] is _hint for hook in connection.run_on_commit):
-        transaction.on_commit(_hint)
+    if not any(hook[1] is hint for hook in connection.run_on_commit):
+        transaction.on_commit(hint)
 
 
-def _hint() -> None:
+def hint() -> None:
+    """Tell a worker, if the broker takes it; nothing waits for that, and nothing depends on it."""
     from kombu.exceptions import OperationalError
 
     from portal.celery import app

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 TIMEOUT = timedelta(seconds=20)
 LEASE_SLACK = timedelta(seconds=40)
 LEASE = TIMEOUT + LEASE_SLACK
+# Whoever delivers looks for new messages twice a second; one that waits longer has been missed.
+LATE = timedelta(seconds=2)
 # So many messages are under way to one endpoint at a time; a slow one holds up nobody but itself.
 MOST_AT_ONE_ENDPOINT = 10
 # After so many failures in a row an endpoint is asked with one message at a time, now and then, until it takes one.
@@ -64,10 +66,10 @@ WITH ready AS MATERIALIZED (
         )
 ),
 picked AS (
-    SELECT m.id, r.url
+    SELECT m.id, r.url, m.next_attempt_at
     FROM ready r
     CROSS JOIN LATERAL (
-        SELECT id FROM portal_webhookmessage due
+        SELECT id, next_attempt_at FROM portal_webhookmessage due
         WHERE endpoint_id = r.id AND status = 'pending' AND next_attempt_at <= clock_timestamp()
             AND NOT EXISTS (
                 SELECT FROM portal_webhookmessage earlier
@@ -78,6 +80,7 @@ picked AS (
         LIMIT greatest(0, least(r.room, (%(limit)s + r.sharers - 1) / r.sharers))
         FOR UPDATE SKIP LOCKED
     ) m
+    ORDER BY m.next_attempt_at
     LIMIT %(limit)s
 ),
 claimed AS (
@@ -92,6 +95,34 @@ journal AS (
 )
 SELECT id, uid, tries, started_at, body, endpoint_id FROM claimed ORDER BY id
 """
+
+# Among the endpoints, since the index begins with them.
+_ELSEWHERE = """
+SELECT count(*) FILTER (WHERE is_claimed) > 0 AND count(*) FILTER (WHERE is_late) = 0
+FROM portal_webhookendpoint e
+CROSS JOIN LATERAL (
+    SELECT EXISTS (
+        SELECT FROM portal_webhookmessage
+        WHERE endpoint_id = e.id AND status = 'pending' AND claim_until IS NOT NULL
+            AND next_attempt_at > clock_timestamp() AND next_attempt_at <= clock_timestamp() + %(lease)s
+    ) AS is_claimed, EXISTS (
+        SELECT FROM portal_webhookmessage
+        WHERE endpoint_id = e.id AND status = 'pending' AND next_attempt_at <= clock_timestamp() - %(late)s
+    ) AS is_late
+) m
+WHERE e.disabled_at IS NULL
+"""
+
+
+def is_delivered_elsewhere() -> bool:
+    """Tell whether another worker is at it and misses nothing: then there is no need to keep a second one from its work.
+
+    One that has calls under way looks for new messages all the time, so none of them waits for long.
+    """
+    values: dict[str, Any] = {"lease": LEASE, "late": LATE}
+    with connection.cursor() as cursor:
+        cursor.execute(_ELSEWHERE, values)
+        return bool(cursor.fetchone()[0])
 
 
 def claim_due(*, limit: int) -> list[Claim]:

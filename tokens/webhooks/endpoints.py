@@ -190,13 +190,15 @@ def send_test(endpoint: WebhookEndpoint, *, actor: Actor) -> WebhookMessage:
 def redeliver(message: WebhookMessage, *, actor: Actor) -> None:
     """Send a message once more, at once, with the same id and body (F2). Raises EndpointDisabledError.
 
-    One that waits for its next try keeps its plan; one that had ended is tried once.
+    One that waits for its next try keeps its plan; one that had ended is tried once. Pressing twice sends once.
     """
     endpoint = message.endpoint
     with transaction.atomic():
         _let_through(endpoint)
         locked = WebhookMessage.objects.select_for_update().get(pk=message.pk)
-        if locked.claim_until and locked.claim_until > database_now():
+        now = database_now()
+        is_due = locked.next_attempt_at is not None and locked.next_attempt_at <= now
+        if is_due or (locked.claim_until and locked.claim_until > now):
             return
         if locked.status != MessageStatus.PENDING:
             locked.is_by_hand = True

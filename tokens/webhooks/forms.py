@@ -97,7 +97,8 @@ def checked_url(url: str) -> str:
     except ValueError:
         raise OriginError("is not an address; write it like https://app.example.com/webhooks") from None
     is_private = http.may_be_private(host)
-    if parts.scheme == "http" and not (settings.EGRESS_PLAIN_HTTP and is_private):
+    is_plain = parts.scheme == "http" and settings.EGRESS_PLAIN_HTTP and is_private
+    if parts.scheme != "https" and not is_plain:
         raise OriginError("must begin with https://; nobody on the way is to read or change what we send")
     origin = normalise_origin(f"https://{parts.netloc}")
     if _is_address(host) and not is_private and not http.is_public(host):
@@ -106,8 +107,8 @@ def checked_url(url: str) -> str:
         )
     if host == "localhost" and not is_private:
         raise OriginError("is this portal's own machine; write the address that the internet knows")
-    if parts.scheme == "http":
-        origin = "http" + origin.removeprefix("https")
+    if is_plain:
+        origin = "http" + origin.removeprefix("https") + (":443" if parts.port == 443 else "")
     return origin + (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
 
 
