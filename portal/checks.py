@@ -47,13 +47,13 @@ def check_public_url(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_development_switches(**kwargs: Any) -> list[CheckMessage]:
-    """portal.E004: demo, plain http and DEBUG are for this machine's own address only (G8, H9)."""
+    """portal.E004: demo, plain http, DEBUG and held moments are for this machine's own address only (G8, H9)."""
     is_local = urlsplit(settings.PUBLIC_URL).hostname in LOOPBACK
     messages: list[CheckMessage] = []
     if not is_local:
         messages += [
             Error(f"{name} is on, but PUBLIC_URL is not on this machine: switch it off.", id="portal.E004")
-            for name in ("DEMO", "INSECURE_HTTP", "DEBUG")
+            for name in ("DEMO", "INSECURE_HTTP", "DEBUG", "FAULT_MOMENTS_DIR")
             if getattr(settings, name)
         ]
     return messages

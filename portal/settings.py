@@ -42,6 +42,9 @@ TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 # What Prometheus shows to read /metrics; without one there is no such page, but for this machine under `make run`.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 
+# A folder through which the fault bench holds processes at named moments (tokens/moments.py).
+FAULT_MOMENTS_DIR = env.str("FAULT_MOMENTS_DIR", default="")
+
 # --- Encryption and providers ---------------------------------------------------------------------------------
 
 # "id:base64,id:base64": 32 random bytes each; the first one encrypts, all of them decrypt.

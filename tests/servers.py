@@ -58,6 +58,7 @@ UNWANTED = [
     "LOG_LEVEL",
     "LOG_FORMAT",
     "METRICS_TOKEN",
+    "FAULT_MOMENTS_DIR",
 ]
 # As many test sessions may run side by side in one work tree.
 FOLDERS = 8

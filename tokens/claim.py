@@ -19,7 +19,7 @@ from psycopg.errors import LockNotAvailable
 
 from portal.instance import is_foreign
 from providers.catalog_loader import catalog
-from tokens import gate
+from tokens import gate, moments
 from tokens.gate import LEASE, LEASE_SLACK
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tokens.gate import Gate
     from tokens.models import Grant, Trigger
 
-WORKER = f"{socket.gethostname()}:{os.getpid()}"
+HOST = socket.gethostname()[:80]
 # Configurations that are locked, and claimed for, at a time.
 CONFIGS_AT_ONCE = 100
 # A probe is drawn from so many that are longest due, so that one bad grant does not speak for all.
@@ -127,6 +127,7 @@ def claim_due(
     if is_foreign() or limit <= 0:
         return []
     most = most or {}
+    moments.reached(moments.BEFORE_CLAIM)
     # `durable` refuses to run inside another transaction: the claim must be on disk before the call.
     with transaction.atomic(durable=True), connection.cursor() as cursor:
         gates = gate.lock_due(cursor, most=CONFIGS_AT_ONCE)
@@ -148,6 +149,8 @@ def claim_due(
             begun[claim.provider_config_id] += 1
         for one, _ in picked:
             gate.note_begun(cursor, one, begun[one.config_id])
+    if claims:
+        moments.reached(moments.AFTER_CLAIM)
     return claims
 
 
@@ -187,6 +190,7 @@ def claim_one(
         # Without its catalog file nobody knows how to ask a provider.
         "known": list(catalog()),
     }
+    moments.reached(moments.BEFORE_CLAIM)
     try:
         with transaction.atomic(durable=True), connection.cursor() as cursor:
             if is_forced:
@@ -197,6 +201,8 @@ def claim_one(
         if isinstance(error.__cause__, LockNotAvailable):
             return None
         raise
+    if claims:
+        moments.reached(moments.AFTER_CLAIM)
     return claims[0] if claims else None
 
 
@@ -213,7 +219,8 @@ def _claim_in_turn(
 
 
 def _claim(cursor: CursorWrapper, picked: str, params: dict[str, Any], trigger: Trigger) -> list[Claim]:
-    params = {**params, "lease": LEASE, "trigger": trigger.value, "worker": WORKER[:100]}
+    # The process is asked each time: Celery forks the one that works from one that has imported this already.
+    params = {**params, "lease": LEASE, "trigger": trigger.value, "worker": f"{HOST}:{os.getpid()}"}
     started = time.monotonic()
     cursor.execute(_CLAIM.format(picked=picked), params)
     send_before = started + LEASE_SLACK.total_seconds() / 2

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from providers.oauth import Failure, TokenSet
+from tokens import moments
 from tokens.accept import accept
 from tokens.breaker import note_health
 from tokens.clock import database_now
@@ -43,6 +44,7 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
     """Apply results in one short transaction, and return what became of each grant's."""
     # One order for everybody, so that two workers' groups can't wait for each other.
     ordered = sorted(results, key=lambda result: result.claim.grant_id)
+    moments.reached(moments.BEFORE_COMMIT)
     with transaction.atomic(durable=True):
         done = accept([result for result in ordered if isinstance(result.came_to, TokenSet)])
         for result in ordered:
@@ -53,6 +55,7 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
         _close_attempts(ordered, done)
         count(ordered, done)
         note_health(ordered, done)
+    moments.reached(moments.AFTER_COMMIT)
     return done
 
 

@@ -200,6 +200,7 @@ def test_only_our_own_proxies_say_where_somebody_comes_from_h6(settings, trusted
     [
         ("DEMO", True, "portal.E004"),
         ("DEBUG", True, "portal.E004"),
+        ("FAULT_MOMENTS_DIR", "/moments", "portal.E004"),
         ("INSECURE_HTTP", True, "portal.E004"),
     ],
 )
