@@ -52,6 +52,7 @@ def make_app(
             web.post("/_sandbox/clients", control.clients),
             web.post("/_sandbox/mint", control.mint),
             web.post("/_sandbox/revoke", control.revoke_grant),
+            web.post("/_sandbox/honours", control.honours),
             web.post("/_sandbox/reset", control.reset),
             *generic.routes(),
             *api_jira.routes(),

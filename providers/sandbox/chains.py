@@ -11,6 +11,8 @@ from providers.sandbox.tokens import digest, new_token
 
 DAY = 86_400
 REUSE = "reuse after the leeway"
+UNKNOWN = "unknown refresh token"
+TAKEN_BACK = "the person removed the app"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +49,11 @@ def renew(state: State, presented: str, *, client_id: str, call: Call, issuer_ur
     """
     token, family, grant = _find(state, presented, ATLASSIAN, client_id, call)
     now, switches = state.now(), state.switches
-    if token.spent_at is not None and (switches.strict or now - token.spent_at > switches.leeway):
-        if switches.kills_chain:
+    if refusal := _too_late(state, token, family):
+        if refusal == REUSE and switches.kills_chain:
             kill(state, family, REUSE)
             call.committed = True
-        raise DeadTokenError(REUSE, is_unknown=True)
-    if now - token.issued_at > switches.inactivity_days * DAY:
-        raise DeadTokenError("not used for too long", is_unknown=False)
-    if switches.absolute_lifetime_days and now - family.started_at > switches.absolute_lifetime_days * DAY:
-        raise DeadTokenError("too long since the consent", is_unknown=False)
+        raise DeadTokenError(refusal, is_unknown=refusal == REUSE)
 
     if not switches.rotate or switches.omit_refresh_token_on_refresh:
         # The old refresh token stays good; an answer without any was seen in the field.
@@ -67,6 +65,17 @@ def renew(state: State, presented: str, *, client_id: str, call: Call, issuer_ur
         token.spent_at = now
         _shorten_companions(state, token, now)
     return _issue(state, grant, family, call, issuer_url=issuer_url)
+
+
+def refusal_of(state: State, token_digest: str) -> str:
+    """Return why a refresh token would be refused if it came now, or "" if it would be honoured. Changes nothing."""
+    token = state.refresh_tokens.get(token_digest)
+    if token is None:
+        return UNKNOWN
+    family = state.families[token.family_id]
+    if state.grants[family.grant_id].is_revoked:
+        return TAKEN_BACK
+    return family.dead or _too_late(state, token, family)
 
 
 def renew_static(
@@ -102,17 +111,29 @@ def _find(
     call.presented = digest(presented)
     token = state.refresh_tokens.get(call.presented)
     if token is None:
-        raise DeadTokenError("unknown refresh token", is_unknown=True)
+        raise DeadTokenError(UNKNOWN, is_unknown=True)
     family = state.families[token.family_id]
     grant = state.grants[family.grant_id]
     call.family, call.account = family.id, grant.account
     if grant.client_id != client_id or grant.issuer != issuer:
         raise DeadTokenError("issued to another client", is_unknown=True)
     if grant.is_revoked:
-        raise DeadTokenError("the person removed the app", is_unknown=False)
+        raise DeadTokenError(TAKEN_BACK, is_unknown=False)
     if family.dead:
         raise DeadTokenError(family.dead, is_unknown=family.dead == REUSE)
     return token, family, grant
+
+
+def _too_late(state: State, token: RefreshToken, family: Family) -> str:
+    """Return in words what time has done to a refresh token, or ""."""
+    now, switches = state.now(), state.switches
+    if token.spent_at is not None and (switches.strict or now - token.spent_at > switches.leeway):
+        return REUSE
+    if now - token.issued_at > switches.inactivity_days * DAY:
+        return "not used for too long"
+    if switches.absolute_lifetime_days and now - family.started_at > switches.absolute_lifetime_days * DAY:
+        return "too long since the consent"
+    return ""
 
 
 def _issue(

@@ -44,10 +44,13 @@ class SandboxClient:
         """Forget the faults that wait."""
         self._control("DELETE", "faults")
 
-    def ledger(self, path: str = "") -> list[dict[str, Any]]:
-        """Return every call since the start, the last reset or clearing, oldest first; only those to path if given."""
-        query = f"?{urlencode({'path': path})}" if path else ""
-        calls: list[dict[str, Any]] = self._control("GET", f"ledger{query}")["calls"]
+    def ledger(self, path: str = "", *, since: int = 0) -> list[dict[str, Any]]:
+        """Return every call since the start, the last reset or clearing, oldest first.
+
+        Only those to path if given, and only those after the call number `since`.
+        """
+        query = urlencode({"path": path, "since": since})
+        calls: list[dict[str, Any]] = self._control("GET", f"ledger?{query}")["calls"]
         return calls
 
     def clear_ledger(self) -> None:
@@ -62,6 +65,11 @@ class SandboxClient:
         """Return accounts, sites, clients, grants and chains as they are now."""
         state: dict[str, Any] = self._control("GET", "state")
         return state
+
+    def refusals(self, digests: list[str]) -> dict[str, str]:
+        """Return for each refresh token's digest why it would be refused now, or "" if it would be honoured."""
+        answer: dict[str, str] = self._control("POST", "honours", {"refresh_tokens": digests})["refusals"]
+        return answer
 
     def register_client(
         self,

@@ -157,6 +157,13 @@ async def revoke_grant(request: web.Request) -> web.StreamResponse:
     return json_reply({"revoked": grant.id})
 
 
+async def honours(request: web.Request) -> web.StreamResponse:
+    """POST {refresh_tokens: [digest, …]}: why each would be refused now; "" if it would be honoured."""
+    state, order = request.app[STATE], await read_order(request)
+    digests = _texts(order, "refresh_tokens")
+    return json_reply({"refusals": {name: chains.refusal_of(state, name) for name in digests}})
+
+
 async def reset(request: web.Request) -> web.StreamResponse:
     """POST: forget everything and go back to the switches of the start."""
     request.app[STATE].reset()

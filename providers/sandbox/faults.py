@@ -10,7 +10,7 @@ from aiohttp import web
 
 from providers.sandbox.broken_answers import broken_answer, is_gone
 from providers.sandbox.ledger import Call
-from providers.sandbox.parameters import ParameterError, read_parameters
+from providers.sandbox.parameters import ParameterError, credentials, read_parameters
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -64,6 +64,8 @@ class Fault:
     # Chance that a matching call is hit.
     rate: float = 1.0
     grant_type: str = ""
+    # Hit only the token requests of this client.
+    client_id: str = ""
     options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -78,6 +80,7 @@ class Fault:
             "skip": self.skip,
             "rate": self.rate,
             "grant_type": self.grant_type,
+            "client_id": self.client_id,
             **self.options,
         }
 
@@ -95,6 +98,7 @@ def parse_fault(order: dict[str, Any]) -> Fault:
         "skip": int,
         "rate": (int, float),
         "grant_type": str,
+        "client_id": str,
     }
     for name, types in expected.items():
         if name in options:
@@ -134,7 +138,7 @@ class Faults:
                 continue
             if fault.kind != "latency" and any(hit.kind != "latency" for hit in hits):
                 continue
-            if fault.grant_type and fault.grant_type != await _grant_type(request):
+            if not await _matches_order(fault, request):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -185,8 +189,13 @@ def _matches_path(pattern: str, path: str) -> bool:
     return path.startswith(pattern[:-1]) if pattern.endswith("*") else path == pattern
 
 
-async def _grant_type(request: web.Request) -> str:
+async def _matches_order(fault: Fault, request: web.Request) -> bool:
+    """Tell whether the token request is one of those that the fault is for."""
+    if not (fault.grant_type or fault.client_id):
+        return True
     try:
-        return (await read_parameters(request)).get("grant_type", "")
+        parameters = await read_parameters(request)
     except ParameterError:
-        return ""
+        return False
+    client_id, _ = credentials(request, parameters)
+    return fault.grant_type in ("", parameters.get("grant_type")) and fault.client_id in ("", client_id)

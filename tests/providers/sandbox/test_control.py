@@ -9,6 +9,7 @@ import pytest
 
 from providers.sandbox.switches import SwitchError
 from providers.sandbox.thread import SandboxThread
+from providers.sandbox.tokens import digest
 from tests.providers.sandbox.client import CLIENT_ID, authorize_url, call, connect, refresh
 
 if TYPE_CHECKING:
@@ -173,3 +174,25 @@ def test_the_thread_ends_with_the_block_even_if_an_answer_hangs() -> None:
             call(f"{sandbox.url}/me", timeout=0.1)
 
     assert threading.active_count() == before
+
+
+def test_who_asks_whether_a_refresh_token_is_honoured_spends_nothing(sandbox: SandboxThread) -> None:
+    spent = connect(sandbox)["refresh_token"]
+    newest = refresh(sandbox, spent).json["refresh_token"]
+
+    in_leeway = sandbox.refusals([digest(spent), digest(newest), "made-up"])
+    sandbox.move_clock(601)
+    after_it = sandbox.refusals([digest(spent), digest(newest)])
+
+    assert in_leeway == {digest(spent): "", digest(newest): "", "made-up": "unknown refresh token"}
+    assert after_it == {digest(spent): "reuse after the leeway", digest(newest): ""}
+    assert refresh(sandbox, newest).status == 200
+
+
+def test_a_grant_that_was_taken_back_honours_no_token(sandbox: SandboxThread) -> None:
+    token = connect(sandbox)["refresh_token"]
+    sandbox.revoke_grant("jo", CLIENT_ID)
+
+    refusals = sandbox.refusals([digest(token)])
+
+    assert refusals == {digest(token): "the person removed the app"}

@@ -247,3 +247,13 @@ def test_a_fault_that_makes_no_sense_is_refused_with_a_sentence(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         sandbox.fault(kind, **options)
+
+
+def test_a_fault_of_one_client_leaves_the_others_alone(sandbox: SandboxThread) -> None:
+    token = connect(sandbox)["refresh_token"]
+    sandbox.fault("status_before", client_id="another-client")
+
+    mine = refresh(sandbox, token)
+    theirs = refresh(sandbox, "any", client_id="another-client")
+
+    assert (mine.status, theirs.status) == (200, 503)
