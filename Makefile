@@ -9,7 +9,7 @@ PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 unexport PYTHONDONTWRITEBYTECODE
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix install install-dev sandbox shell bench-refresh bench-sandbox pictures lock clean
+.PHONY: help run test check fix install install-dev sandbox shell bench-refresh bench-sandbox faults pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ bench-refresh: install ## Measure how many grants a second one worker refreshes,
 
 bench-sandbox: install ## Measure how many token requests a second the sandbox answers
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
+
+faults: install ## Kill, stop and starve everything at every moment, and show what was lost (ARGS="--seed 7")
+	@exec $(VENV_PYTHON) -m bench.faults $(ARGS)
 
 pictures: install-dev ## Take the README's pictures anew
 	@CHROMIUM="$$($(VENV_PYTHON) -m tests.chromium)" && export CHROMIUM && \
