@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.urls import path
 
 from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to
+from tokens.admin_health import staff_health
 from tokens.models import AuthorizationRequest, ConnectSession, RefreshAttempt, RefreshCount
 
 
@@ -151,7 +155,7 @@ class RefreshAttemptAdmin(HistoryAdmin):
 
 @admin.register(RefreshCount)
 class RefreshCountAdmin(HistoryAdmin):
-    """Attempts by five minutes and outcome: what the charts read."""
+    """Attempts by half hour and outcome, without the last two hours: what the charts read."""
 
     list_display = ("starts_at", "application", "provider_config", "outcome", "count")
     list_filter = ("outcome",)
@@ -159,3 +163,8 @@ class RefreshCountAdmin(HistoryAdmin):
     search_fields = ("application__name",)
     date_hierarchy = "starts_at"
     fields = ("starts_at", "application", "provider_config", "outcome", "count")
+
+    def get_urls(self) -> list[Any]:
+        """Add Health of all applications."""
+        page = self.admin_site.admin_view(lambda request: staff_health(request, self.admin_site))
+        return [path("health/", page, name="tokens_health"), *super().get_urls()]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection
+
+from tokens.gate import LEASE
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -23,7 +25,9 @@ SELECT c.id, clock_timestamp(),
     (SELECT min(refresh_due_at) FROM tokens_grant WHERE {_DUE}),
     {_COUNTED.format(which="application_id = c.application_id AND provider_config_id = c.id AND status = 'active' AND NOT (fail_outcome = '')")},
     {_COUNTED.format(which="application_id = c.application_id AND provider_config_id = c.id AND status = 'needs_reconnect'")},
-    {_COUNTED.format(which="application_id = c.application_id AND provider_config_id = c.id AND status = 'pending'")}
+    {_COUNTED.format(which="application_id = c.application_id AND provider_config_id = c.id AND status = 'pending'")},
+    (SELECT count(*) FROM tokens_refreshattempt WHERE provider_config_id = c.id AND outcome = ''
+        AND claimed_at > statement_timestamp() - %(lease)s)
 FROM providers_providerconfig c WHERE c.id = ANY(%(configs)s)
 """  # noqa: S608 - made of constants
 
@@ -38,6 +42,8 @@ class Backlog:
     failing: int
     needs_reconnect: int
     pending: int
+    # Calls to the provider.
+    under_way: int
 
     @property
     def oldest(self) -> dt.timedelta | None:
@@ -67,8 +73,9 @@ def number(count: int) -> str:
 
 def of(configs: Iterable[uuid.UUID]) -> dict[uuid.UUID, Backlog]:
     """Return the backlog of each configuration, in one statement."""
+    params: dict[str, Any] = {"configs": list(configs), "most": MOST, "lease": LEASE}
     with connection.cursor() as cursor:
-        cursor.execute(_BACKLOG, {"configs": list(configs), "most": MOST})
+        cursor.execute(_BACKLOG, params)
         return {pk: Backlog(*rest) for pk, *rest in cursor.fetchall()}
 
 
@@ -82,4 +89,5 @@ def added(backlogs: Iterable[Backlog], now: dt.datetime) -> Backlog:
         failing=sum(one.failing for one in all_of_them),
         needs_reconnect=sum(one.needs_reconnect for one in all_of_them),
         pending=sum(one.pending for one in all_of_them),
+        under_way=sum(one.under_way for one in all_of_them),
     )

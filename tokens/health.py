@@ -19,6 +19,7 @@ from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from providers.spec import Outcome
 from tokens import backlog, chart, latency, latency_chart, spans
 from tokens.clock import database_now
+from tokens.gate import PROBE_EVERY, REFUSALS_STOP
 from tokens.models import Grant, GrantStatus
 from tokens.results import FENCED, UNREADABLE
 from tokens.state import GrantState, describe
@@ -95,6 +96,15 @@ class ConfigHealth:
     breaker: GrantState
     tally: Tally
     backlog: Backlog
+
+    @property
+    def calls(self) -> str:
+        """Return how many calls are under way, and how many may be."""
+        limits = catalog()[self.config.provider_id].limits if self.config.provider_id in catalog() else None
+        parallel = self.config.max_parallel or (limits.parallel if limits else 0)
+        per_second = self.config.max_per_second or (limits.per_second if limits else 0)
+        said = f"{self.backlog.under_way:,} of {parallel:,} calls under way"
+        return f"{said}, {per_second:,} a second at most" if per_second else said
 
 
 @dataclass(frozen=True)
@@ -194,17 +204,31 @@ def tally_of(slices: Iterable[Slice]) -> Tally:
     )
 
 
+def added(tallies: Iterable[Tally]) -> Tally:
+    """Return several as one."""
+    all_of_them = list(tallies)
+    return Tally(
+        ok=sum(one.ok for one in all_of_them),
+        failed=sum(one.failed for one in all_of_them),
+        latencies=latency.added([one.latencies for one in all_of_them]),
+    )
+
+
 def breaker_of(config: ProviderConfig, now: dt.datetime) -> GrantState:
-    """Say in a word whether calls to a provider go through, and what happens if not."""
+    """Say in a word whether calls to a provider go through, and what happens if not. The rules are tokens/gate.py's."""
     if not config.is_working:
         return GrantState("quiet", "Switched off", "Nothing is refreshed or handed out.")
     if config.provider_id not in catalog():
         return GrantState(
             "quiet", "Not in the catalog", "Nothing is refreshed until its catalog file is back."
         )
-    if config.problem_code in STOPPING_PROBLEMS:
+    is_refused = config.endings_held_since is not None and config.refused_in_a_row >= REFUSALS_STOP
+    if config.problem_code in STOPPING_PROBLEMS or is_refused:
+        every = f"{PROBE_EVERY.total_seconds():.0f}"
         return GrantState(
-            "bad", "Breaker open", "One connection at a time is tried until it answers; the others wait."
+            "bad",
+            "Breaker open",
+            f"One call is tried every {every} seconds until it answers; the others wait.",
         )
     if config.paused_until is not None and config.paused_until > now:
         return GrantState(

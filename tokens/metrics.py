@@ -103,6 +103,7 @@ def _states() -> list[Metric]:
         "portal_provider_paused", "1 while it asked us to slow down (Retry-After).", labels=OURS
     )
     due = GaugeMetricFamily("portal_connections_due", "Connections whose refresh is due now.", labels=OURS)
+    under_way = GaugeMetricFamily("portal_calls_under_way", "Calls to the token endpoint.", labels=OURS)
     oldest = GaugeMetricFamily(
         "portal_connections_due_oldest_seconds", "For how long the oldest of them has been due.", labels=OURS
     )
@@ -119,6 +120,7 @@ def _states() -> list[Metric]:
             problem.add_metric([*labels, config.problem_code], 1)
         paused.add_metric(labels, 1 if config.paused_until and config.paused_until > now else 0)
         due.add_metric(labels, one.due)
+        under_way.add_metric(labels, one.under_way)
         oldest.add_metric(labels, one.oldest.total_seconds() if one.oldest else 0)
         for why in ("failing", "needs_reconnect", "pending"):
             attention.add_metric([*labels, why], getattr(one, why))
@@ -132,4 +134,4 @@ def _states() -> list[Metric]:
         "1 while the database belongs to another installation, and nothing is refreshed.",
         1 if is_foreign() else 0,
     )
-    return [works, problem, paused, due, oldest, attention, skew, foreign]
+    return [works, problem, paused, due, oldest, under_way, attention, skew, foreign]

@@ -9,7 +9,9 @@ from playwright.sync_api import expect
 
 from portal.models import User
 from tests.browser.looks import look
-from tests.factories import GrantFactory, ProviderConfigFactory
+from tests.factories import GrantFactory, ProviderConfigFactory, database_now
+from tokens import spans
+from tokens.models import RefreshCount
 
 if TYPE_CHECKING:
     from typing import Any
@@ -29,9 +31,19 @@ def test_admin_pages_break_no_policy(page: Page, sign_in: SignIn, live: str, set
     group = Group.objects.create(name="Helpers")
     config = ProviderConfigFactory.create()
     grant = GrantFactory.create(provider_config=config)
+    for outcome, count in (("ok", 900), ("ambiguous", 40)):
+        RefreshCount.objects.create(
+            provider_config=config,
+            application=config.application,
+            starts_at=spans.DAY.starts_of(database_now())[-5],
+            outcome=outcome,
+            count=count,
+            latencies=[0, 0, 0, count],
+        )
 
     for address, name in (
         ("/admin/", "admin-index"),
+        ("/admin/tokens/refreshcount/health/?span=day", "admin-health"),
         ("/admin/tokens/grant/", "admin-list"),
         (f"/admin/tokens/grant/{grant.pk}/change/", "admin-grant"),
         (f"/admin/portal/user/{staff.pk}/change/", "admin-user"),

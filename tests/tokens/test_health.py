@@ -14,7 +14,7 @@ from providers.models import ProviderConfig
 from providers.spec import Outcome
 from tests.factories import GrantFactory, ProviderConfigFactory, database_now
 from tokens import latency, spans
-from tokens.models import Grant, RefreshMinute
+from tokens.models import Grant, RefreshAttempt, RefreshMinute, Trigger
 
 if TYPE_CHECKING:
     from pytest_django.fixtures import DjangoAssertNumQueries
@@ -158,8 +158,23 @@ def test_the_breaker_is_said_in_words(cast):
     ProviderConfig.objects.update(paused_until=database_now() + dt.timedelta(minutes=2))
     assert "Asked to slow down: no calls until" in text_of(cast)
 
+    ProviderConfig.objects.update(endings_held_since=database_now(), refused_in_a_row=5)
+    assert "One call is tried every 10 seconds" in text_of(cast)
+
     disable(config, actor=SYSTEM)
     assert "Switched off" in text_of(cast)
+
+
+def test_calls_under_way_are_counted_beside_their_limits(cast):
+    config = configured(cast, max_parallel=40, max_per_second=7)
+    grant = GrantFactory.create(provider_config=config)
+    for epoch, outcome in ((1, ""), (2, "ok"), (3, "")):
+        RefreshAttempt.objects.create(
+            grant=grant, provider_config=config, gen=0, epoch=epoch, trigger=Trigger.BEAT, outcome=outcome
+        )
+    RefreshAttempt.objects.filter(epoch=3).update(claimed_at=database_now() - dt.timedelta(hours=1))
+
+    assert "1 of 40 calls under way, 7 a second at most." in text_of(cast)
 
 
 def test_connections_that_need_somebody_are_named_with_the_reason_and_a_link(cast):
