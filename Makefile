@@ -9,7 +9,7 @@ PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 unexport PYTHONDONTWRITEBYTECODE
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix install install-dev sandbox shell bench-refresh bench-sandbox faults pictures lock clean
+.PHONY: help run example test check fix install install-dev sandbox shell bench-refresh bench-sandbox faults pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ help: ## Show this help
 
 run: install ## Start everything on this machine, with a demo: http://127.0.0.1:8000
 	@exec $(VENV_PYTHON) -m portal.local.up
+
+example: install ## Start the example application beside a running `make run`: http://127.0.0.1:8002
+	@exec $(VENV_PYTHON) -m portal.local.example
 
 test: install-dev ## Run all tests (ARGS="-k name" for some)
 	@CHROMIUM="$$($(VENV_PYTHON) -m tests.chromium)" && export CHROMIUM && \
