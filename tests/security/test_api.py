@@ -1,9 +1,10 @@
-"""Statements C9, D1 to D7 and D9: the API's keys, its borders, and what leaves through it."""
+"""Statements C9, D1 to D7 and D9 to D12: the API's keys, its borders, and what leaves through it."""
 
 from __future__ import annotations
 
 import hmac
 import json
+import re
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -462,3 +463,61 @@ def test_d9_without_the_audit_row_there_is_no_token(cast, grant):
     assert response["Retry-After"] == "5"
     assert CANARY not in response.content.decode()
     assert Grant.objects.get().used_at is None
+
+
+# --- D10, D12: guessing, and methods --------------------------------------------------------------------------------
+
+
+def test_d10_a_wrong_key_is_logged_with_where_it_came_from_and_nothing_of_it(cast, grant, caplog):
+    caller = Caller(cast.application)
+    api_keys.revoke(caller.key, actor=SYSTEM)
+
+    caller.call("get", f"grants/{grant.pk}", REMOTE_ADDR="203.0.113.7")
+
+    assert "A call with a bad API key was refused, from 203.0.113.7." in caplog.text
+    assert caller.text not in caplog.text
+    assert caller.text.split("_")[2] not in caplog.text
+
+
+def test_d10_a_guessed_code_is_the_same_as_one_of_another_end_user(cast, grant, session):
+    ConnectSession.objects.update(
+        grant=grant,
+        return_code_digest=digest("the-code"),
+        return_code_expires_at=database_now() + timedelta(minutes=1),
+    )
+    caller = Caller(cast.application)
+
+    guessed = caller.post("connect/exchange", code="a guess", end_user="user-1")
+    others = caller.post("connect/exchange", code="the-code", end_user="user-2")
+
+    assert (guessed.status_code, guessed.json()["code"]) == (400, "bad_code")
+    assert guessed.content == others.content
+
+
+@pytest.mark.parametrize("path", document()["paths"])
+def test_d12_methods_that_an_address_does_not_know_are_405(path, cast, grant):
+    caller = Caller(cast.application)
+    known = set(document()["paths"][path])
+    address = "/api/v1" + re.sub(r"{\w+}", str(grant.pk), path)
+    others = {"get", "post", "put", "patch", "delete", "head", "options", "trace"} - known
+
+    for method in others:
+        response = Client().generic(
+            method.upper(), address, headers={"Authorization": f"Bearer {caller.text}"}
+        )
+        assert response.status_code == 405, method
+        assert response["Allow"] == ", ".join(sorted(one.upper() for one in known))
+
+
+def test_d11_a_fault_of_ours_is_a_problem_document_that_tells_nothing(cast, grant, caplog):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE tokens_site RENAME COLUMN name TO gone")
+
+    key = Caller(cast.application).text
+
+    response = Client().get("/api/v1/grants", headers={"Authorization": f"Bearer {key}"})
+
+    assert (response.status_code, response.json()["code"]) == (500, "fault")
+    assert response["Content-Type"] == "application/problem+json"
+    assert "tokens_site" not in response.content.decode()
+    assert "tokens_site" in caplog.text

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.decorators import login_not_required
+from django.db import InterfaceError, OperationalError
 from django.views.decorators.csrf import csrf_exempt
 
 from portal.api_keys import KEY_PATTERN, WrongNetworkError, recognise
@@ -16,6 +18,8 @@ from tokens.api import idempotency
 from tokens.api.fields import Fields, body_of
 from tokens.api.problems import (
     BadKeyError,
+    DatabaseUnavailableError,
+    FaultError,
     IpNotAllowedError,
     MethodNotAllowedError,
     MisplacedKeyError,
@@ -26,6 +30,8 @@ from tokens.api.problems import (
 )
 from tokens.errors import NotInCatalogError, TokenError
 from tokens.models import ConnectSession, Grant
+
+logger = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +97,12 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
             response = problem(NotFoundError())
         except TokenError as error:
             response = problem(error)
+        except (OperationalError, InterfaceError) as error:
+            logger.error("The database did not answer a call to the API (%s).", type(error).__name__)  # noqa: TRY400
+            response = problem(DatabaseUnavailableError())
+        except Exception as error:
+            logger.exception("A call to the API failed (%s).", type(error).__name__)
+            response = problem(FaultError())
         response["Cache-Control"] = "no-store"
         return response
 
@@ -140,5 +152,7 @@ def _key_of(request: HttpRequest) -> ApiKey:
     except WrongNetworkError:
         raise IpNotAllowedError(ip_address=ip_address) from None
     if key is None:
+        # Somebody who tries keys is seen there; what was tried is not (D10).
+        logger.warning("A call with a bad API key was refused, from %s.", ip_address)
         raise BadKeyError
     return key

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_safe
 
 from tokens.api.fields import METHODS_WITH_BODY
 from tokens.api.problems import title_of
-from tokens.api.shapes import ProblemShape
+from tokens.api.shapes import GrantPage, GrantShape, OpenedSession, ProblemShape, TokenShape
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,6 +27,21 @@ if TYPE_CHECKING:
 
     from tokens.api.operation import Operation
 
+# Which operations go on from an answer, and where in it their id stands.
+OF_A_GRANT = (
+    "get-grant",
+    "patch-grant",
+    "delete-grant",
+    "get-grant-token",
+    "post-grant-refresh",
+    "post-grant-reconnect",
+)
+LINKS: dict[Any, tuple[str, tuple[str, ...]]] = {
+    GrantPage: ("/grants/0/id", OF_A_GRANT),
+    GrantShape: ("/id", OF_A_GRANT),
+    TokenShape: ("/grant", OF_A_GRANT),
+    OpenedSession: ("/id", ("get-connect-session",)),
+}
 REF = "#/components/schemas/{name}"
 ABOUT = """Connect your users, then get a fresh access token in one call. For servers only: no browser and no app may hold a key.
 
@@ -147,10 +162,17 @@ def _good_answer(operation: Operation) -> dict[str, Any]:
     if operation.answers is None:
         return {"description": "What the provider answered."}
     (schema,), _ = msgspec.json.schema_components([operation.answers], ref_template=REF)
-    return {
+    answer: dict[str, Any] = {
         "description": (inspect.getdoc(operation.answers) or "").partition("\n\n")[0],
         "content": {"application/json": {"schema": schema}},
     }
+    if led_to := LINKS.get(operation.answers):
+        place, operation_ids = led_to
+        answer["links"] = {
+            operation_id: {"operationId": operation_id, "parameters": {"id": f"$response.body#{place}"}}
+            for operation_id in operation_ids
+        }
+    return answer
 
 
 def _problems(operation: Operation, method: str) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from tokens.api.fields import MAX_BODY, METHODS_WITH_BODY
 from tokens.api.problems import (
     BadFieldError,
     BadKeyError,
+    DatabaseUnavailableError,
+    FaultError,
     IdempotencyInProgressError,
     IdempotencyMismatchError,
     IpNotAllowedError,
@@ -38,6 +40,8 @@ AT_THE_DOOR: Errors = (
     MisplacedKeyError,
     MissingPermissionError,
     BadFieldError,
+    DatabaseUnavailableError,
+    FaultError,
 )
 WITH_A_BODY: Errors = (NotJsonError, TooLargeError)
 WITH_IDEMPOTENCY: Errors = (IdempotencyMismatchError, IdempotencyInProgressError)

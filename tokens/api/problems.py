@@ -18,6 +18,7 @@ RETRY_AFTER_S = {
     "refresh_in_progress": 2,
     "idempotency_in_progress": 2,
     "audit_unavailable": 5,
+    "database_unavailable": 5,
     "provider_unavailable": 30,
     "client_refused": 300,
 }
@@ -108,6 +109,25 @@ class BadFieldError(TokenError):
     """A field that is missing, unknown, or holds something else than it should; `field` names it."""
 
     code = "bad_field"
+
+
+class FaultError(TokenError):
+    """Something that we did not foresee."""
+
+    code = "fault"
+    status = 500
+    message = (
+        "Something broke on our side. It is in the portal's log, under the X-Request-Id of this answer; whoever runs the "
+        "portal can look it up."
+    )
+
+
+class DatabaseUnavailableError(TokenError):
+    """The database is gone, or too busy."""
+
+    code = "database_unavailable"
+    status = 503
+    message = "The portal's database does not answer just now. Ask again in a few seconds."
 
 
 class IdempotencyMismatchError(TokenError):

@@ -21,6 +21,7 @@ def check(response: Any) -> None:
     if not found:
         assert response.status_code in {404, 405}, f"{method} {match.url_name} is in no document"
         return
+    assert response.status_code != 500, f"{method} {found[0]} met a fault of ours"
     described = strict_document()["paths"][found[0]][method.lower()]["responses"]
     status = str(response.status_code)
     assert status in described, f"{method} {found[0]} answered {status}: {response.content[:300]!r}"
