@@ -117,6 +117,9 @@ class ProviderConfig(models.Model):
 
     objects = ProviderConfigQuerySet.as_manager()
 
+    # What `credentials` opened, with what it opened it from.
+    _credentials: tuple[tuple[str, Any], Credentials] | None = None
+
     class Meta:
         verbose_name = "provider configuration"
         ordering = ["provider_id"]
@@ -177,18 +180,29 @@ class ProviderConfig(models.Model):
         seal(self, "client_secret", value)
 
     def credentials(self) -> Credentials:
-        """Return client ID and secret for one request. Raises UnreadableError."""
-        return Credentials(client_id=self.client_id, client_secret=unseal(self, "client_secret") or "")
+        """Return client ID and secret for requests. Raises UnreadableError.
+
+        They are kept with this instance: a worker asks for each of thousands of grants.
+        """
+        key = (self.client_id, self.client_secret)
+        if self._credentials is None or self._credentials[0] != key:
+            secret = unseal(self, "client_secret") or ""
+            self._credentials = (key, Credentials(client_id=self.client_id, client_secret=secret))
+        return self._credentials[1]
 
     def note_problem(self, code: str) -> None:
         """Record that the provider does not work for us, once: the first note stays until it recovers.
 
-        What stops refreshing takes the place of what does not.
+        What stops refreshing takes the place of what does not. Credentials are not blamed for what an answer says of
+        those that they have replaced.
         """
         lesser = models.Q(problem_code="")
         if code in STOPPING_PROBLEMS:
             lesser |= ~models.Q(problem_code__in=STOPPING_PROBLEMS)
-        noted = ProviderConfig.objects.filter(lesser, pk=self.pk).update(
+        configs = ProviderConfig.objects.filter(lesser, pk=self.pk)
+        if code in ("client_refused", "secret_unreadable"):
+            configs = configs.filter(client_id=self.client_id, client_secret=self.client_secret)
+        noted = configs.update(
             problem_code=code,
             problem_message=PROBLEMS[code].format(name=self.provider_name),
             problem_since=Now(),

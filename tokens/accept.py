@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from portal.audit import SYSTEM, record
@@ -18,6 +17,7 @@ from tokens.results import FENCED, OVERTAKEN, REVOKED, Committed, token_place
 
 if TYPE_CHECKING:
     import uuid
+    from datetime import timedelta
 
     from tokens.results import Result
 
@@ -27,8 +27,11 @@ RECOVERED = "recovered a lost answer inside the leeway"
 # everybody. The old refresh token stays where the answer brings none (RFC 6749 section 6).
 _ACCEPT = """
 WITH answers AS (
-    SELECT * FROM unnest(%(ids)s::uuid[], %(gens)s::int[], %(ages)s::interval[], %(lives)s::interval[],
-        %(dues)s::interval[], %(idle_dues)s::interval[], %(reads)s::bool[], %(idles)s::interval[], %(scopes)s::text[], %(accesses)b::bytea[], %(refreshes)b::bytea[])
+    SELECT id, gen, now.at - age * second AS born, life * second AS life, due * second AS due,
+        idle_due * second AS idle_due, is_read, idle * second AS idle, scopes, access_token, refresh_token
+    FROM (SELECT clock_timestamp() AS at, interval '1 second' AS second) now,
+    unnest(%(ids)s::uuid[], %(gens)s::int[], %(ages)s::float8[], %(lives)s::float8[],
+        %(dues)s::float8[], %(idle_dues)s::float8[], %(reads)s::bool[], %(idles)s::float8[], %(scopes)s::text[], %(accesses)b::bytea[], %(refreshes)b::bytea[])
         AS a (id, gen, age, life, due, idle_due, is_read, idle, scopes, access_token, refresh_token)
 ),
 locked AS MATERIALIZED (
@@ -37,8 +40,8 @@ locked AS MATERIALIZED (
 accepted AS (
     UPDATE tokens_grant g
     SET gen = g.gen + 1, status = 'active', refreshed_at = clock_timestamp(),
-        access_expires_at = clock_timestamp() - a.age + a.life,
-        refresh_due_at = clock_timestamp() - a.age + CASE
+        access_expires_at = a.born + a.life,
+        refresh_due_at = a.born + CASE
             WHEN c.freshness = 'always' THEN a.due
             WHEN c.freshness = 'used' AND (a.is_read
                 OR greatest(g.used_at, g.consented_at) > clock_timestamp() - c.fresh_days * interval '1 day') THEN a.due
@@ -113,14 +116,18 @@ def _columns(results: list[Result]) -> dict[str, list[Any]]:
         columns["ids"].append(claim.grant_id)
         columns["gens"].append(claim.gen)
         # A token's life begins when the provider made it, which was after we sent, at the earliest.
-        columns["ages"].append(timedelta(seconds=now - result.sent if result.sent else 0))
-        columns["lives"].append(life)
+        columns["ages"].append(now - result.sent if result.sent else 0.0)
+        columns["lives"].append(_seconds(life))
         due = schedule.due_after(policy, claim.grant_id, life) if life else None
-        columns["dues"].append(due)
-        columns["idle_dues"].append(due and schedule.idle_due_after(policy, claim.grant_id, due))
+        columns["dues"].append(_seconds(due))
+        columns["idle_dues"].append(_seconds(due and schedule.idle_due_after(policy, claim.grant_id, due)))
         columns["reads"].append(claim.is_read)
-        columns["idles"].append(policy.idle_limit)
+        columns["idles"].append(_seconds(policy.idle_limit))
         columns["scopes"].append(None if tokens.scopes is None else " ".join(tokens.scopes))
         columns["accesses"].append(sealed("access_token", tokens.access_token))
         columns["refreshes"].append(tokens.refresh_token and sealed("refresh_token", tokens.refresh_token))
     return columns
+
+
+def _seconds(time: timedelta | None) -> float | None:
+    return None if time is None else time.total_seconds()

@@ -30,11 +30,11 @@ BREAK_AFTER = 5
 BREAK_PROVIDER_AFTER = 10
 CONFIGS_BEFORE_PROVIDER = 2
 
-_ALL_WELL = """
-UPDATE providers_providerconfig c SET misses_in_a_row = 0, refused_in_a_row = 0
-WHERE id = ANY(%(configs)s) AND (misses_in_a_row > 0 OR refused_in_a_row > 0)
-"""
-_PROVIDER_WELL = """
+_WELL = """
+WITH configs AS (
+    UPDATE providers_providerconfig SET misses_in_a_row = 0, refused_in_a_row = 0
+    WHERE id = ANY(%(configs)s) AND (misses_in_a_row > 0 OR refused_in_a_row > 0)
+)
 UPDATE providers_providerhealth SET misses_in_a_row = 0, opened_at = NULL
 WHERE provider_id = ANY(%(providers)s) AND (misses_in_a_row > 0 OR opened_at IS NOT NULL)
 """
@@ -84,8 +84,11 @@ def note_health(results: list[Result], done: dict[uuid.UUID, Committed]) -> None
             guard.note_refusals(mine[0].config, refused)
     if well:
         with connection.cursor() as cursor:
-            cursor.execute(_ALL_WELL, {"configs": [config.pk for config in well]})
-            cursor.execute(_PROVIDER_WELL, {"providers": sorted({config.provider_id for config in well})})
+            params: dict[str, Any] = {
+                "configs": [config.pk for config in well],
+                "providers": [config.provider_id for config in well],
+            }
+            cursor.execute(_WELL, params)
 
 
 def _note_recovery(results: list[Result], outcomes: list[str]) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import InterfaceError, OperationalError, connection, transaction
@@ -24,6 +23,7 @@ from tokens.verdict import apply_failure, apply_unreadable
 
 if TYPE_CHECKING:
     import uuid
+    from datetime import timedelta
 
     from tokens.results import Committed, Result
 
@@ -31,9 +31,10 @@ logger = logging.getLogger(__name__)
 
 _CLOSE = """
 UPDATE tokens_refreshattempt r
-SET sent_at = clock_timestamp() - a.sent, answered_at = clock_timestamp() - a.answered, committed_at = clock_timestamp(),
+SET sent_at = clock_timestamp() - a.sent * interval '1 second',
+    answered_at = clock_timestamp() - a.answered * interval '1 second', committed_at = clock_timestamp(),
     outcome = a.outcome, http_status = a.status, error_code = a.error, cause = a.cause
-FROM unnest(%(ids)s::uuid[], %(epochs)s::int[], %(sents)s::interval[], %(answers)s::interval[], %(outcomes)s::text[],
+FROM unnest(%(ids)s::uuid[], %(epochs)s::int[], %(sents)s::float8[], %(answers)s::float8[], %(outcomes)s::text[],
     %(statuses)s::int[], %(errors)s::text[], %(causes)s::text[])
     AS a (id, epoch, sent, answered, outcome, status, error, cause)
 WHERE r.grant_id = a.id AND r.epoch = a.epoch
@@ -82,8 +83,8 @@ def _close_attempts(results: list[Result], done: dict[uuid.UUID, Committed]) -> 
     """Complete the journal's rows, in one statement."""
     now = time.monotonic()
 
-    def ago(moment: float | None) -> timedelta | None:
-        return None if moment is None else timedelta(seconds=now - moment)
+    def ago(moment: float | None) -> float | None:
+        return None if moment is None else now - moment
 
     rows = [(result, done[result.claim.grant_id]) for result in results]
     with raw_cursor() as cursor:

@@ -43,7 +43,7 @@ FIRST_WINDOW = 20
 # How often new work is looked for while calls are under way, or while limits hold some back, in seconds.
 LOOK_EVERY = 0.25
 # Commit what has arrived, but not more than this in one transaction: a transaction stays a few milliseconds long.
-GROUP = 50
+GROUP = 100
 # How long new calls are begun. The next tick goes on.
 BUDGET = timedelta(seconds=60)
 # How long answers are held in memory, and their commit tried again, when the database is gone (inside the leeway).
@@ -182,7 +182,11 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
                 look_at = now if claims else now + LOOK_EVERY
             if calls.under_way.total():
                 if results := calls.finished():
-                    commit_held(results, hold=HOLD)
+                    done = commit_held(results, hold=HOLD)
+                    for result in results:
+                        # Perhaps its secret has been replaced meanwhile.
+                        if done[result.claim.grant_id].outcome == Outcome.CLIENT_BAD:
+                            configs.pop(result.config.pk, None)
             elif time.monotonic() < stop and is_held_back():
                 time.sleep(max(0.0, look_at - time.monotonic()))
             else:

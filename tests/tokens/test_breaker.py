@@ -285,3 +285,19 @@ def test_after_a_secret_is_replaced_the_next_tick_refreshes_everything(
     assert set(Grant.objects.values_list("gen", flat=True)) == {1}
     config.refresh_from_db()
     assert config.problem_code == ""
+
+
+def test_an_answer_to_the_old_secret_does_not_blame_the_new_one(
+    connect: Connect, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = connect(due=True)
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    asked_with = ProviderConfig.objects.select_related("application").get()
+    config.set_client_secret("another")
+    config.save()
+    assert claim is not None
+
+    commit([Result(claim, asked_with, Failure(Outcome.CLIENT_BAD, status=401), 0.0, 0.0)])
+
+    config.refresh_from_db()
+    assert config.problem_code == ""
