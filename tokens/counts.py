@@ -42,7 +42,6 @@ ORDER BY c.id, a.outcome FOR KEY SHARE OF c
 ON CONFLICT (provider_config_id, starts_at, outcome) {_ON_CONFLICT}
 """  # noqa: S608 - made of constants
 
-_SUMS = ", ".join(f"sum(coalesce(latencies[{place + 1}], 0))" for place in range(latency.SIZE))
 _FOLD = f"""
 WITH gone AS (
     DELETE FROM tokens_refreshminute
@@ -53,12 +52,12 @@ halves AS (
     INSERT INTO tokens_refreshcount AS t
         (provider_config_id, application_id, starts_at, outcome, count, latencies, waited_ms)
     SELECT provider_config_id, application_id, date_bin('30 minutes', starts_at, 'epoch'), outcome,
-        sum(count), ARRAY[{_SUMS}], sum(waited_ms)
+        sum(count), {latency.SUM}, sum(waited_ms)
     FROM gone GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4
     ON CONFLICT (provider_config_id, starts_at, outcome) {_ON_CONFLICT}
 )
 INSERT INTO tokens_refreshtotal AS t (provider_config_id, application_id, outcome, count, latencies, waited_ms)
-SELECT provider_config_id, application_id, outcome, sum(count), ARRAY[{_SUMS}], sum(waited_ms)
+SELECT provider_config_id, application_id, outcome, sum(count), {latency.SUM}, sum(waited_ms)
 FROM gone GROUP BY 1, 2, 3 ORDER BY 1, 3
 ON CONFLICT (provider_config_id, outcome) {_ON_CONFLICT}
 """  # noqa: S608 - made of constants

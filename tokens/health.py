@@ -21,7 +21,7 @@ from tokens import backlog, chart, latency, latency_chart, spans
 from tokens.clock import database_now
 from tokens.gate import PROBE_EVERY, REFUSALS_STOP
 from tokens.models import Grant, GrantStatus
-from tokens.results import FENCED, UNREADABLE
+from tokens.results import UNREADABLE
 from tokens.state import GrantState, describe
 from tokens.summary import Note, config_notes, pairs_of
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tokens.backlog import Backlog
     from tokens.chart import Bar, Chart
     from tokens.latency_chart import LatencyChart
-    from tokens.spans import Slice, Span
+    from tokens.spans import Counts, Slice, Span
 
 SHOWN_OF_A_KIND = 8
 # A backlog older than this is more than the pause between two proposals of beat.
@@ -53,7 +53,7 @@ FAILURES: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Tally:
-    """Attempts added up. Answers that came too late to count are not among them."""
+    """Attempts added up."""
 
     ok: int = 0
     failed: int = 0
@@ -171,32 +171,32 @@ def measure(configs: Sequence[ProviderConfig], span: Span) -> Health:
     ids = [config.pk for config in configs]
     backlogs = backlog.of(ids)
     now = next((one.now for one in backlogs.values()), None) or database_now()
-    slices = spans.read(span, now, ids)
-    by_config: defaultdict[object, list[Slice]] = defaultdict(list)
-    for one in slices:
-        by_config[one.provider_config_id].append(one)
+    counts = spans.read(span, now, ids)
     providers = [
-        ConfigHealth(config, breaker_of(config, now), tally_of(by_config[config.pk]), backlogs[config.pk])
+        ConfigHealth(
+            config, breaker_of(config, now), tally_of(counts.by_config[config.pk]), backlogs[config.pk]
+        )
         for config in configs
         # One that was deleted just now.
         if config.pk in backlogs
     ]
+    histograms = {step: tally_of(slices).latencies for step, slices in counts.by_step.items()}
     return Health(
         now=now,
         span=span,
         providers=providers,
-        tally=tally_of(slices),
+        tally=added([provider.tally for provider in providers]),
         backlog=backlog.added([provider.backlog for provider in providers], now),
-        chart=chart.draw(pairs_of(slices), now, span, is_rate=True, width=latency_chart.WIDTH),
-        latency_chart=latency_chart.draw(_histograms(slices), now, span),
-        failures=_failures(slices),
+        chart=chart.draw(pairs_of(counts), now, span, is_rate=True, width=latency_chart.WIDTH),
+        latency_chart=latency_chart.draw(histograms, now, span),
+        failures=_failures(counts),
         notes=[*config_notes(configs), *_backlog_notes(providers), *_clock_notes(now)],
     )
 
 
 def tally_of(slices: Iterable[Slice]) -> Tally:
     """Add attempts up."""
-    kept = [one for one in slices if one.outcome != FENCED]
+    kept = list(slices)
     return Tally(
         ok=sum(one.count for one in kept if one.outcome == Outcome.OK),
         failed=sum(one.count for one in kept if one.outcome != Outcome.OK),
@@ -265,27 +265,20 @@ def attention(
     return sorted(found, key=lambda row: (order.index(row[1].tone), row[1].word, row[0].end_user))
 
 
-def _histograms(slices: Iterable[Slice]) -> dict[dt.datetime, list[int]]:
-    by_start: defaultdict[dt.datetime, list[list[int]]] = defaultdict(list)
-    for one in slices:
-        if one.outcome != FENCED:
-            by_start[one.starts_at].append(one.latencies)
-    return {start: latency.added(counts) for start, counts in by_start.items()}
-
-
-def _failures(slices: Iterable[Slice]) -> list[FailureClass]:
-    counts: defaultdict[str, int] = defaultdict(int)
-    for one in slices:
-        if one.outcome not in (Outcome.OK, FENCED):
-            counts[one.outcome] += one.count
-    most = max(counts.values(), default=0)
+def _failures(counts: Counts) -> list[FailureClass]:
+    by_outcome: defaultdict[str, int] = defaultdict(int)
+    for slices in counts.by_config.values():
+        for one in slices:
+            if one.outcome != Outcome.OK:
+                by_outcome[one.outcome] += one.count
+    most = max(by_outcome.values(), default=0)
     return [
         FailureClass(
             *FAILURES.get(outcome, (outcome.replace("_", " ").capitalize(), "")),
             count=count,
             share=max(1, round(count / most * 100)),
         )
-        for outcome, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        for outcome, count in sorted(by_outcome.items(), key=lambda item: (-item[1], item[0]))
     ]
 
 

@@ -15,6 +15,10 @@ BOUNDS = (
 SIZE = len(BOUNDS) + 1
 
 
+# In SQL: the columns `latencies` of several rows as one array.
+SUM = f"ARRAY[{', '.join(f'coalesce(sum(latencies[{place + 1}]), 0)::bigint' for place in range(SIZE))}]"
+
+
 def place_of(seconds: float) -> int:
     """Return which of the counts an answer belongs to."""
     return bisect_left(BOUNDS, seconds)

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
     from prometheus_client.metrics_core import Metric
 
-_EVER = """
-SELECT provider_config_id, outcome, count, latencies, waited_ms FROM tokens_refreshtotal
-UNION ALL
-SELECT provider_config_id, outcome, count, latencies, waited_ms FROM tokens_refreshminute
-"""
+_EVER = f"""
+SELECT provider_config_id, outcome, sum(count)::bigint, {latency.SUM}, sum(waited_ms)::bigint
+FROM (
+    SELECT provider_config_id, outcome, count, latencies, waited_ms FROM tokens_refreshtotal
+    UNION ALL
+    SELECT provider_config_id, outcome, count, latencies, waited_ms FROM tokens_refreshminute
+) ever
+GROUP BY 1, 2
+"""  # noqa: S608 - made of constants
 OURS = ["application", "provider"]
 
 

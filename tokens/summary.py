@@ -18,7 +18,7 @@ from tokens.failures import FAILURES
 from tokens.incidents import incidents_of
 from tokens.models import AuthorizationRequest, ConnectSession, Grant, GrantStatus
 from tokens.models.connect import SessionStatus
-from tokens.results import FENCED, UNREADABLE
+from tokens.results import UNREADABLE
 from tokens.state import GrantState, describe
 
 if TYPE_CHECKING:
@@ -145,23 +145,19 @@ def _counts(application: Application, configs: list[ProviderConfig]) -> Counts:
 
 
 def _chart(configs: list[ProviderConfig], now: dt.datetime) -> chart.Chart:
-    return chart.draw(pairs_of(spans.read(spans.DAY, now, [config.pk for config in configs])), now)
+    counts = spans.read(spans.DAY, now, [config.pk for config in configs])
+    return chart.draw(pairs_of(counts), now)
 
 
-def pairs_of(slices: Iterable[spans.Slice]) -> dict[dt.datetime, tuple[int, int]]:
+def pairs_of(counts: spans.Counts) -> dict[dt.datetime, tuple[int, int]]:
     """Return (refreshed, failed) by the start of each step: what the chart draws."""
-    pairs: dict[dt.datetime, tuple[int, int]] = {}
-    for one in slices:
-        # An answer that came too late to count is neither a refresh nor a failure.
-        if one.outcome == FENCED:
-            continue
-        ok, failed = pairs.get(one.starts_at, (0, 0))
-        if one.outcome == Outcome.OK:
-            ok += one.count
-        else:
-            failed += one.count
-        pairs[one.starts_at] = (ok, failed)
-    return pairs
+    return {
+        step: (
+            sum(one.count for one in slices if one.outcome == Outcome.OK),
+            sum(one.count for one in slices if one.outcome != Outcome.OK),
+        )
+        for step, slices in counts.by_step.items()
+    }
 
 
 def _latest(

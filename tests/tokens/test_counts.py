@@ -51,6 +51,11 @@ def minute(config: ProviderConfig, starts_at: dt.datetime, number: int, place: i
     )
 
 
+def refreshed(span: spans.Span, *configs: ProviderConfig) -> int:
+    counts = spans.read(span, database_now(), [config.pk for config in configs])
+    return sum(one.count for slices in counts.by_config.values() for one in slices)
+
+
 def test_groups_add_up_in_their_minute_with_the_times_of_their_answers():
     config = ProviderConfigFactory()
 
@@ -87,7 +92,7 @@ def test_old_minutes_move_into_their_half_hour_and_the_total_and_nothing_is_coun
     assert (half.latencies[3], half.latencies[4]) == (3, 5)
     assert (total.count, total.latencies) == (8, half.latencies)
     assert RefreshMinute.objects.get().starts_at == young
-    assert sum(one.count for one in spans.read(spans.DAY, now, [config.pk])) == 15
+    assert refreshed(spans.DAY, config) == 15
 
 
 def test_counts_from_before_the_times_were_kept_still_count():
@@ -101,8 +106,9 @@ def test_counts_from_before_the_times_were_kept_still_count():
     fold()
 
     assert RefreshCount.objects.get().count == 5
-    (read,) = spans.read(spans.DAY, database_now(), [config.pk])
-    assert (read.count, sum(read.latencies)) == (5, 2)
+    counts = spans.read(spans.DAY, database_now(), [config.pk])
+    for slices in (counts.by_step[start], counts.by_config[config.pk]):
+        assert (slices[0].count, sum(slices[0].latencies)) == (5, 2)
 
 
 @pytest.mark.parametrize("span", spans.SPANS.values(), ids=lambda span: span.name)
@@ -115,7 +121,7 @@ def test_a_span_is_read_in_its_own_steps_and_no_further_back(span):
     minute(config, starts[0] - dt.timedelta(minutes=1), 4)
     minute(other, starts[-1], 8)
 
-    found = {one.starts_at: one.count for one in spans.read(span, now, [config.pk])}
+    counts = spans.read(span, now, [config.pk])
 
-    assert found == {starts[0]: 1, starts[-1]: 2}
-    assert sum(one.count for one in spans.read(span, now, None)) == 11
+    assert {step: slices[0].count for step, slices in counts.by_step.items()} == {starts[0]: 1, starts[-1]: 2}
+    assert refreshed(span, config, other) == 11
