@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tokens.views import connect, connected, my_connection
+from tokens.views import connect, connected, manage, my_connection
 
 urlpatterns = [
     # The fixed words first: a link's token is 43 characters long and never one of them.
@@ -15,6 +15,13 @@ urlpatterns = [
         "connect/my/<uuid:pk>/disconnect/",
         my_connection.my_connection_disconnect,
         name="my-connection-disconnect",
+    ),
+    path("connect/manage/<str:token>/", manage.manage_open, name="manage-open"),
+    path("connect/mine/<uuid:pk>/", manage.manage_page, name="manage-page"),
+    path(
+        "connect/mine/<uuid:pk>/disconnect/<uuid:grant>/",
+        manage.manage_disconnect,
+        name="manage-disconnect",
     ),
     path("connect/<str:token>/", connect.connect_page, name="connect-page"),
     path("connect/<str:token>/start/", connect.connect_start, name="connect-start"),

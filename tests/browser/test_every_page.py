@@ -16,7 +16,7 @@ from django.urls import reverse
 from tests.browser import world as worlds
 from tests.browser.conftest import serving, session_cookie
 from tests.browser.looks import errors_of, look, watch
-from tests.browser.world import BROWSER, World
+from tests.browser.world import BROWSER, LONG_USER, World
 from tokens.failures import FAILURES
 from tokens.views.browser import cookie_name
 
@@ -77,7 +77,6 @@ def another_app(page: Page) -> None:
 
 
 APP = "/applications"
-LONG_USER = "0b5c3f0e-6c9f-4a39-9f0c-a-very-long-id-of-an-end-user-without-any-place-to-break"
 
 LOOKS = {
     "applications-many": Look(f"{APP}/", "Acme Archived"),
@@ -117,6 +116,13 @@ LOOKS = {
     "my-waiting": Look(grant_page("pending", "my-connection"), "Waiting for confirmation", who="nobody"),
     "my-ended": Look(grant_page("ended", "my-connection"), "no longer accepts", who="nobody"),
     "my-revoked": Look(grant_page("revoked", "my-connection"), "has no access", who="nobody"),
+    "manage-full": Look(lambda world: world.manage_page(LONG_USER), "Your connections in", who="nobody"),
+    "manage-ended": Look(lambda world: world.manage_page("ended"), "no longer accepts", who="nobody"),
+    "manage-empty": Look(lambda world: world.manage_page("nobody-yet"), "Nothing is connected", who="nobody"),
+    "manage-disconnect": Look(
+        lambda world: f"{world.manage_page(LONG_USER)}disconnect/{world.grant(LONG_USER).pk}/", "Keep it", who="nobody"
+    ),
+    "manage-closed": Look("/connect/manage/nothing/", "This page is closed", who="nobody"),
     # --- broken and switched off
     "broken-overview": Look(f"{APP}/broken/", "Connecting that failed"),
     "broken-health": Look(f"{APP}/broken/health/?span=week", "Breaker open", who="auditor"),

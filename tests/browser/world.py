@@ -6,6 +6,7 @@ import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from django.urls import reverse
 from django.utils import timezone
 
 from portal import applications
@@ -26,7 +27,15 @@ from tests.factories import (
 from tokens import spans
 from tokens.connect import open_session
 from tokens.failures import FAILURES
-from tokens.models import Confirmation, ConnectSession, Grant, RefreshAttempt, RefreshCount, Trigger
+from tokens.models import (
+    Confirmation,
+    ConnectSession,
+    Grant,
+    ManageLink,
+    RefreshAttempt,
+    RefreshCount,
+    Trigger,
+)
 from tokens.models.connect import SessionStatus
 
 if TYPE_CHECKING:
@@ -35,6 +44,7 @@ if TYPE_CHECKING:
     from providers.models import ProviderConfig
 
 LONG = "The Rather Long-Winded Project Planning Suite of Acme International Holdings"
+LONG_USER = "0b5c3f0e-6c9f-4a39-9f0c-a-very-long-id-of-an-end-user-without-any-place-to-break"
 # What the cookie of a browser that connects holds (tokens/views/browser.py).
 BROWSER = "every-page".ljust(43, "0")
 
@@ -53,6 +63,10 @@ class World:
     def grant(self, end_user: str) -> Grant:
         """Return the connection of an end user."""
         return Grant.objects.get(end_user=end_user)
+
+    def manage_page(self, end_user: str) -> str:
+        """Return the address of an end user's own page, open in the browsers' cookie."""
+        return reverse("manage-page", args=[ManageLink.objects.get(end_user=end_user).pk])
 
     def failed(self, code: str) -> ConnectSession:
         """Return the end user's connect session that failed so."""
@@ -90,6 +104,15 @@ def make() -> World:
         actor=SYSTEM,
         return_url="https://app.example/x",
     )
+    for application, end_user in (("full", LONG_USER), ("empty", "nobody-yet"), ("states", "ended")):
+        ManageLink.objects.create(
+            application=made[application],
+            end_user=end_user,
+            return_url="https://app.example/settings",
+            link_digest=digest(end_user),
+            browser_digest=digest(BROWSER),
+            expires_at=database_now() + dt.timedelta(hours=1),
+        )
     return World(**people, link=link)
 
 
@@ -122,7 +145,7 @@ def _full(application: Application, owner: User) -> ProviderConfig:
     )
     grant: Grant = GrantFactory.create(
         provider_config=config,
-        end_user="0b5c3f0e-6c9f-4a39-9f0c-a-very-long-id-of-an-end-user-without-any-place-to-break",
+        end_user=LONG_USER,
         label="Maximiliana von und zu Hohenstein-Wittelsbach, Sales (EMEA), second account",
         account_name="Maximiliana von und zu Hohenstein-Wittelsbach",
         account_email="maximiliana.von-und-zu-hohenstein-wittelsbach@engineering.acme-holdings.example",

@@ -252,6 +252,7 @@ ADDRESSES: dict[str, Address] = {
     "api-grant-token": Address(_api_grant, NO_KEY, NO_METHOD),
     "api-grant-refresh": Address(_api_grant, NO_METHOD, NO_KEY),
     "api-grant-reconnect": Address(_api_grant, NO_METHOD, NO_KEY),
+    "api-manage-links": Address(_nothing, NO_METHOD, NO_KEY),
     "api-openapi": Address(_nothing, everybody(), NO_METHOD),
     "api-connect-sessions": Address(_nothing, NO_METHOD, NO_KEY),
     "api-connect-session": Address(_session, NO_KEY, NO_METHOD),
@@ -266,6 +267,11 @@ ADDRESSES: dict[str, Address] = {
     "connect-result": Address(_session, NOT_THEIRS, nobody(is_public=True)),
     "connect-return": Address(_session, nobody(is_public=True), NOT_THEIRS),
     "connect-again": Address(_session, nobody(is_public=True), NOT_THEIRS),
+    "manage-open": Address(_link, NOT_THEIRS, nobody(is_public=True)),
+    "manage-page": Address(_session, NOT_THEIRS, nobody(is_public=True)),
+    "manage-disconnect": Address(
+        lambda world: [world.connect_session.pk, world.grant.pk], NOT_THEIRS, NOT_THEIRS
+    ),
     "my-connection": Address(lambda world: [world.grant.pk], NOT_THEIRS, nobody(is_public=True)),
     "my-connection-disconnect": Address(lambda world: [world.grant.pk], NOT_THEIRS, NOT_THEIRS),
 }

@@ -141,6 +141,13 @@ class ReconnectCall(TypedDict):
     body: Annotated[dict[str, str], Meta(description="Fill in `return_url` if it is empty.")]
 
 
+class ManageLinkShape(TypedDict):
+    """A link to an end user's own page."""
+
+    url: Annotated[str, Meta(description="Send the end user's browser there. It is told this once.")]
+    expires_at: Annotated[Time | None, Meta(description="Until then it must be opened.")]
+
+
 class ProblemShape(TypedDict):
     """What went wrong, and what is needed to recover (RFC 9457)."""
 

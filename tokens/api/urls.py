@@ -9,7 +9,7 @@ from django.urls import path
 
 from portal.models.api_keys import KeyPermission
 from tokens import errors
-from tokens.api import connect, elsewhere, grants, openapi, problems, shapes, token
+from tokens.api import connect, elsewhere, grants, manage, openapi, problems, shapes, token
 from tokens.api.door import resource
 from tokens.api.fields import Choice, Field, Notes, Number, Text, Texts
 from tokens.api.operation import Operation
@@ -67,6 +67,10 @@ SESSION_FIELDS: dict[str, Field] = {
 RECONNECT_FIELDS: dict[str, Field] = {
     "return_url": Text(about=RETURN_URL, most=2000),
     "scopes": Texts(about=SCOPES),
+}
+MANAGE_FIELDS: dict[str, Field] = {
+    "end_user": needed(Text, about="Who is signed in to your application there."),
+    "return_url": Text(about="Where its *Back* leads; on an allowed origin.", most=2000),
 }
 EXCHANGE_FIELDS: dict[str, Field] = {
     "code": needed(Text, about="The one-time code that came to `return_url`."),
@@ -191,6 +195,20 @@ urlpatterns = [
             )
         ),
         name="api-connect-exchange",
+    ),
+    path(
+        "manage-links",
+        resource(
+            POST=Operation(
+                manage.make_one,
+                CONNECT,
+                MANAGE_FIELDS,
+                answers=shapes.ManageLinkShape,
+                errors=(errors.BadReturnUrlError,),
+                status=201,
+            )
+        ),
+        name="api-manage-links",
     ),
     path("openapi.json", openapi.openapi, name="api-openapi"),
     path("problems/<str:code>", elsewhere.explain, name="api-problem"),

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
+# Browsers and link previews say so when they fetch a page that nobody has asked for yet.
+_PREFETCH_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 COOKIE_DAYS = 365
 # What new_browser_secret makes. Anything else was not set by us.
 _SECRET = re.compile(r"[A-Za-z0-9_-]{43}")
@@ -64,6 +66,11 @@ def bind(response: HttpResponse, browser: str) -> None:
         samesite="Lax",
     )
     patch_vary_headers(response, ["Cookie"])
+
+
+def is_prefetch(request: HttpRequest) -> bool:
+    """Tell whether a browser fetches the page before anybody has asked for it."""
+    return any("prefetch" in request.headers.get(name, "").lower() for name in _PREFETCH_HEADERS)
 
 
 def member_at(request: HttpRequest) -> User | None:

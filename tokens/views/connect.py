@@ -29,6 +29,7 @@ from tokens.views.browser import (
     browser_of,
     browser_to_bind,
     in_plain_words,
+    is_prefetch,
     keeps_its_opener,
     member_at,
     session_here,
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from tokens.models import ConnectSession
-
-# Browsers and link previews say so when they fetch a page that nobody has asked for yet.
-_PREFETCH_HEADERS = ("Sec-Purpose", "Purpose", "X-Moz", "X-Purpose")
 
 
 class SeeOther(HttpResponseRedirect):
@@ -120,7 +118,7 @@ def connect_callback(request: HttpRequest, slug: str, provider_id: str) -> HttpR
 
 
 def _received(request: HttpRequest, slug: str, provider_id: str) -> HttpResponse:
-    if any("prefetch" in request.headers.get(name, "").lower() for name in _PREFETCH_HEADERS):
+    if is_prefetch(request):
         return HttpResponse(status=503)
     if any(len(values) > 1 for _, values in request.GET.lists()):
         return failure_page(request, "bad_callback")

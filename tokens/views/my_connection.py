@@ -73,7 +73,12 @@ def my_connection_disconnect(request: HttpRequest, pk: uuid.UUID) -> HttpRespons
     if request.method == "POST":
         revoke(grant, actor=end_user_of(request, grant.end_user))
         return SeeOther(page)
-    context = {"grant": grant, "application": grant.application, "spec": grant.provider_config.spec}
+    context = {
+        "grant": grant,
+        "application": grant.application,
+        "spec": grant.provider_config.spec,
+        "keep_url": page,
+    }
     return render(request, "connect/disconnect.html", context)
 
 
