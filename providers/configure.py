@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from django.db import IntegrityError, transaction
@@ -119,6 +119,41 @@ def change(
             )
     config.refresh_from_db()
     return [name for name, is_changed in changed.items() if is_changed]
+
+
+def change_freshness(
+    config: ProviderConfig,
+    *,
+    freshness: str,
+    fresh_days: int,
+    max_parallel: int | None,
+    max_per_second: int | None,
+    actor: Actor,
+) -> bool:
+    """Change which connections are kept fresh, and the limits; return whether anything changed.
+
+    The due times of the connections are set anew by the next tick, however many there are. Raises
+    ProviderConfig.DoesNotExist if it was deleted meanwhile.
+    """
+    wanted: dict[str, Any] = {
+        "freshness": freshness,
+        "fresh_days": fresh_days,
+        "max_parallel": max_parallel,
+        "max_per_second": max_per_second,
+    }
+    with transaction.atomic():
+        locked = ProviderConfig.objects.select_for_update(of=("self",)).get(pk=config.pk)
+        changed = {name: value for name, value in wanted.items() if getattr(locked, name) != value}
+        if not changed:
+            return False
+        for name, value in changed.items():
+            setattr(locked, name, value)
+        if changed.keys() & {"freshness", "fresh_days"}:
+            locked.replan_since = Now()
+        locked.save(update_fields=[*changed, "replan_since"])
+        record(Event.PROVIDER_CHANGED, actor=actor, application=config.application, subject=config, **changed)
+    config.refresh_from_db()
+    return True
 
 
 def enable(config: ProviderConfig, *, actor: Actor) -> None:

@@ -135,6 +135,13 @@ class RefreshPolicy:
     absolute_limit: timedelta | None = None
     default_lifetime: timedelta = timedelta(hours=1)  # When the answer has no usable expires_in.
 
+    @property
+    def touched_after(self) -> tuple[int, int] | None:
+        """Return after how many days, at least and at most, an idle grant is refreshed; None if it never need be."""
+        if self.idle_limit is None or self.rotation is Rotation.NONE:
+            return None
+        return self.idle_limit.days // 6, self.idle_limit.days // 3
+
 
 @dataclass(frozen=True)
 class CallLimits:

@@ -26,6 +26,11 @@ urlpatterns = [
         name="provider-disable",
     ),
     path(
+        "applications/<slug:slug>/providers/<slug:provider_id>/freshness/",
+        views.provider_freshness,
+        name="provider-freshness",
+    ),
+    path(
         "applications/<slug:slug>/providers/<slug:provider_id>/delete/",
         views.provider_delete,
         name="provider-delete",

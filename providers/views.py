@@ -14,6 +14,7 @@ from portal.audit import member_of
 from providers import configure
 from providers.catalog_loader import catalog
 from providers.forms import ProviderForm
+from providers.freshness_form import FreshnessForm
 from providers.models import ProviderConfig, redirect_uri_for
 from providers.remove import remove
 from providers.scope_choice import ScopeChoice
@@ -178,6 +179,24 @@ def provider_delete(request: PortalRequest, slug: str, provider_id: str) -> Http
         "connections": config.live_grants().count(),
     }
     return render(request, "providers/provider_delete.html", context)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def provider_freshness(request: PortalRequest, slug: str, provider_id: str) -> HttpResponse:
+    """Choose which connections are kept fresh, and how hard the provider may be called for them."""
+    application = application_for(request, slug, Permission.MANAGE_PROVIDERS)
+    config = _config_or_404(application, provider_id)
+    spec = _spec_or_404(provider_id)
+    form = FreshnessForm(config, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        changed = configure.change_freshness(config, **form.cleaned_data, actor=member_of(request))
+        if changed:
+            messages.success(request, "Saved. Connections follow within a minute or so.")
+        else:
+            messages.info(request, "Nothing was changed.")
+        return redirect(config)
+    context = {"config": config, "spec": spec, "form": form}
+    return render(request, "providers/provider_freshness.html", context)
 
 
 def _spec_or_404(provider_id: str) -> ProviderSpec:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db.models import OuterRef, Q
+from django.db.models.functions import Now
 
 from tokens.models import Grant, GrantStatus, Site
 from tokens.results import UNREADABLE
@@ -29,6 +30,9 @@ WORKING = ACTIVE & RUNNING & Q(fail_outcome="")
 FAILING = ACTIVE & RUNNING & ~Q(fail_outcome="")
 NOT_UNREADABLE = ~Q(fail_outcome=UNREADABLE)
 PAUSED = ACTIVE & ~RUNNING
+# A provider that ends a connection on a fixed day tells nobody; so we do, this long before.
+REMIND_BEFORE = dt.timedelta(days=30)
+ENDING = ACTIVE & Q(absolute_deadline__lt=Now() + REMIND_BEFORE)
 # What the status filter offers: its value, the word on the page, and the grants that it keeps.
 STATUS_FILTERS: dict[str, tuple[str, Q]] = {
     "attention": (
@@ -37,6 +41,7 @@ STATUS_FILTERS: dict[str, tuple[str, Q]] = {
     ),
     "working": ("Working", WORKING),
     "retrying": ("Retrying", FAILING & NOT_UNREADABLE),
+    "ending": ("Ends soon", ENDING),
     "pending": ("Waiting for confirmation", Q(status=GrantStatus.PENDING)),
     "needs_reconnect": ("Needs reconnect", Q(status=GrantStatus.NEEDS_RECONNECT)),
     "unreadable": ("Unreadable", ACTIVE & RUNNING & Q(fail_outcome=UNREADABLE)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from providers.models import STOPPING_PROBLEMS
 from tokens.models.grants import GrantStatus
 
 if TYPE_CHECKING:
@@ -41,13 +42,23 @@ def describe(grant: Grant, now: dt.datetime) -> GrantState:
         return GrantState(
             "bad", "Unreadable", "Its tokens cannot be decrypted. Connecting again replaces them."
         )
+    return _describe_active(grant, now)
+
+
+def _describe_active(grant: Grant, now: dt.datetime) -> GrantState:
+    is_due = grant.refresh_due_at is not None and grant.refresh_due_at <= now
     is_expired = grant.access_expires_at is not None and grant.access_expires_at <= now
     if grant.claim_until is not None and grant.claim_until > now:
         return GrantState("good" if not is_expired else "warn", "Refreshing", "A refresh is under way.")
     if grant.fail_outcome:
         return GrantState("bad" if is_expired else "warn", "Retrying", grant.cause)
+    if grant.provider_config.problem_code in STOPPING_PROBLEMS and (is_expired or is_due):
+        return GrantState("bad" if is_expired else "warn", "Waiting", grant.provider_config.problem_message)
+    if is_expired and not is_due:
+        detail = "The access token has run out. When it is asked for, it is refreshed first."
+        return GrantState("quiet", "Resting", detail)
     if is_expired:
         return GrantState("warn", "Due", "The access token has run out; the next refresh replaces it.")
-    if grant.refresh_due_at is not None and grant.refresh_due_at <= now:
+    if is_due:
         return GrantState("good", "Due", "The next refresh is about to start.")
     return GrantState("good", "Fresh", "")

@@ -57,6 +57,7 @@ class Counts:
     working: int
     failing: int
     unreadable: int
+    ending: int
     pending: int
     needs_reconnect: int
     this_week: int
@@ -136,6 +137,7 @@ def _counts(application: Application, configs: list[ProviderConfig]) -> Counts:
             working=Count("pk", filter=active & running & Q(fail_outcome="")),
             failing=Count("pk", filter=active & running & ~Q(fail_outcome__in=["", UNREADABLE])),
             unreadable=Count("pk", filter=active & running & Q(fail_outcome=UNREADABLE)),
+            ending=Count("pk", filter=browse.ENDING),
             pending=Count("pk", filter=Q(status=GrantStatus.PENDING)),
             needs_reconnect=Count("pk", filter=Q(status=GrantStatus.NEEDS_RECONNECT)),
             this_week=Count("pk", filter=alive & Q(connected_at__gte=Now() - WEEK)),
@@ -231,6 +233,18 @@ def _grant_notes(application: Application, counts: Counts) -> list[Note]:
                 "Send each person a reconnect link.",
                 f"{list_url}?status=needs_reconnect",
                 "Show " + _them(counts.needs_reconnect),
+            )
+        )
+    if counts.ending:
+        verb = "ends" if counts.ending == 1 else "end"
+        notes.append(
+            Note(
+                "warn",
+                f"{_connections(counts.ending)} {verb} within {browse.REMIND_BEFORE.days} days.",
+                "The provider ends a connection so long after consent, used or not. Send each person a reconnect link "
+                "before that, and nothing stops.",
+                f"{list_url}?status=ending",
+                "Show " + _them(counts.ending),
             )
         )
     if counts.pending:

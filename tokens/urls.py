@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from tokens.views import grant_actions, grants, guide, health, links, metrics, overview
+from tokens.views import grant_actions, grants, guide, health, let_end, links, metrics, overview
 
 urlpatterns = [
     path("metrics", metrics.metrics, name="metrics"),
@@ -38,6 +38,11 @@ urlpatterns = [
         "applications/<slug:slug>/connections/<uuid:pk>/revoke/",
         grant_actions.grant_revoke,
         name="grant-revoke",
+    ),
+    path(
+        "applications/<slug:slug>/providers/<slug:provider_id>/let-end/",
+        let_end.provider_let_end,
+        name="provider-let-end",
     ),
     path(
         "applications/<slug:slug>/providers/<slug:provider_id>/connect/",

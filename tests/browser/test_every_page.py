@@ -71,6 +71,13 @@ def paste_twice(page: Page) -> None:
     save(page)
 
 
+def far_too_many_days(page: Page) -> None:
+    page.get_by_label("Used within so many days").evaluate(
+        "field => { field.removeAttribute('max'); field.value = 9999 }"
+    )
+    save(page)
+
+
 def another_app(page: Page) -> None:
     page.get_by_label("Client ID", exact=True).fill("An0therClient0fTheSameCompany123")
     save(page)
@@ -95,6 +102,9 @@ LOOKS = {
     ),
     "full-provider-support": Look(f"{APP}/full/providers/atlassian/", "Your users are asked", who="support"),
     "full-provider-disable": Look(f"{APP}/full/providers/atlassian/disable/", "nobody can connect"),
+    "full-provider-freshness": Look(f"{APP}/full/providers/atlassian/freshness/", "Whatever you choose"),
+    "full-provider-freshness-wrong": Look(f"{APP}/full/providers/atlassian/freshness/", "less than or equal", act=far_too_many_days),
+    "full-provider-let-end": Look(f"{APP}/full/providers/atlassian/let-end/", "too many at once to believe"),
     "full-provider-delete": Look(f"{APP}/full/providers/atlassian/delete/", "60 connections"),
     "full-connect": Look(lambda world: reverse("connect-page", args=[world.link]), "Connect Atlassian", who="nobody"),
     # --- empty

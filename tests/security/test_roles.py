@@ -219,6 +219,8 @@ ADDRESSES: dict[str, Address] = {
     "provider-detail": Address(_provider, members(), allowed(MANAGE)),
     "provider-enable": Address(_provider, nobody(), allowed(MANAGE, 302)),
     "provider-disable": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
+    "provider-freshness": Address(_provider, allowed(MANAGE), allowed(MANAGE)),
+    "provider-let-end": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
     "provider-delete": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
     "provider-connect": Address(_provider, nobody(), allowed(GRANTS, 302)),
     # --- tokens

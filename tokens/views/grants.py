@@ -100,6 +100,9 @@ def grant_detail(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpRespon
         "is_older_page": bool(before),
         "is_alive": grant.status != GrantStatus.REVOKED,
         "is_working": spec is not None and grant.provider_config.is_working,
+        "is_ending": grant.status == GrantStatus.ACTIVE
+        and grant.absolute_deadline is not None
+        and grant.absolute_deadline < now + browse.REMIND_BEFORE,
         "is_pending": grant.status == GrantStatus.PENDING,
         "may_refresh": grant.status in (GrantStatus.ACTIVE, GrantStatus.NEEDS_RECONNECT),
     }
