@@ -36,4 +36,4 @@ sys.exit(c.getresponse().status != 200)"]
 STOPSIGNAL SIGTERM
 # One process with threads; more machines, not more workers, when one is not enough.
 CMD ["granian", "--interface", "wsgi", "--http", "1", "--no-ws", "--host", "0.0.0.0", "--port", "8000", \
-     "--log-config", "portal/granian_logs.json", "--blocking-threads", "8", "--workers-kill-timeout", "60", "--respawn-failed-workers", "portal.wsgi:application"]
+     "--log-config", "portal/granian_logs.json", "--blocking-threads", "16", "--workers-kill-timeout", "60", "--respawn-failed-workers", "portal.wsgi:application"]

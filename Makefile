@@ -9,7 +9,7 @@ PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 unexport PYTHONDONTWRITEBYTECODE
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run example test check fix install install-dev sandbox shell bench-refresh bench-sandbox faults pictures lock clean
+.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-refresh bench-sandbox faults pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ sandbox: install ## Start only the Atlassian sandbox: http://127.0.0.1:8001
 
 shell: install ## Open a Python shell on the data of a running `make run`
 	@exec $(VENV_PYTHON) -m portal.local.manage shell $(ARGS)
+
+bench-read: install ## Measure how many tokens a second one web process hands out, against a bare function
+	@exec $(VENV_PYTHON) -m bench.read $(ARGS)
 
 bench-refresh: install ## Measure how many grants a second one worker refreshes, against a bare loop
 	@exec $(VENV_PYTHON) -m bench.refresh $(ARGS)

@@ -12,6 +12,8 @@ from portal.models.audit import ActorKind, AuditEvent, Event
 from portal.outbox import tell
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from django.db import models
     from django.http import HttpRequest
 
@@ -84,9 +86,14 @@ def record(
 
 def client_address(request: HttpRequest) -> str | None:
     """Return the client's address: the peer's, or what the outermost trusted proxy saw (H6)."""
-    address = request.META.get("REMOTE_ADDR", "")
+    return address_of(request.META)
+
+
+def address_of(environ: Mapping[str, Any]) -> str | None:
+    """Return the client's address as a WSGI environment tells it."""
+    address = environ.get("REMOTE_ADDR", "")
     if settings.TRUSTED_PROXIES:
-        hops = [hop.strip() for hop in request.headers.get("X-Forwarded-For", "").split(",") if hop.strip()]
+        hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
         if len(hops) >= settings.TRUSTED_PROXIES:
             address = hops[-settings.TRUSTED_PROXIES]
     try:

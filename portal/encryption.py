@@ -18,7 +18,7 @@ from typing import Any
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
@@ -55,7 +55,8 @@ class KeyRing:
     def __init__(self, keys: dict[str, bytes]) -> None:
         if not keys:
             raise ImproperlyConfigured("ENCRYPTION_KEYS is empty: set it to id:base64 of 32 random bytes.")
-        self._keys = keys
+        # HKDF's first half (RFC 5869, section 2.2) depends on the master key alone; the second makes each row's key.
+        self._keys = {key_id: HKDF.extract(SHA256(), None, key) for key_id, key in keys.items()}
         self.current = next(iter(keys))
 
     @classmethod
@@ -110,7 +111,7 @@ class KeyRing:
 
     def _cipher(self, key_id: str, place: Place) -> AESGCM:
         info = json.dumps(["portal", FORMAT, place.tenant, place.table, place.row]).encode()
-        return AESGCM(HKDF(SHA256(), KEY_BYTES, salt=None, info=info).derive(self._keys[key_id]))
+        return AESGCM(HKDFExpand(SHA256(), KEY_BYTES, info).derive(self._keys[key_id]))
 
 
 def header_of(key_id: str) -> bytes:

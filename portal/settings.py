@@ -45,6 +45,9 @@ METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
 # A folder through which the fault bench holds processes at named moments (tokens/moments.py).
 FAULT_MOMENTS_DIR = env.str("FAULT_MOMENTS_DIR", default="")
 
+# Calls a minute that an API key may make; its application may make five times as many with all its keys.
+API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=6000)
+
 # --- Encryption and providers ---------------------------------------------------------------------------------
 
 # "id:base64,id:base64": 32 random bytes each; the first one encrypts, all of them decrypt.
@@ -112,6 +115,8 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "portal.urls"
 WSGI_APPLICATION = "portal.wsgi.application"
+# What stands in front of Django for the one call that must be fast; the reasons are there.
+WSGI_HOT_PATH = "tokens.api.hot_path.HotPath"
 FORM_RENDERER = "django.forms.renderers.TemplatesSetting"
 
 TEMPLATES = [

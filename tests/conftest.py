@@ -13,6 +13,7 @@ from django.core.management import call_command
 from django.test import Client, override_settings
 
 from portal.models import Application, Role, User
+from portal.rate_limits import RATE_LIMITS
 from tests.factories import ApplicationFactory, MembershipFactory, UserFactory
 
 if TYPE_CHECKING:
@@ -113,6 +114,7 @@ def _no_cache_between_tests() -> Iterator[None]:
     """Rate limits live in the cache, and one test's must not stop the next."""
     yield
     cache.clear()
+    RATE_LIMITS.forget()
 
 
 @pytest.fixture

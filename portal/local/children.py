@@ -40,7 +40,7 @@ def describe_children(place: Place, env: dict[str, str], watchdog: Watchdog) -> 
         "--host",
         HOST,
     ]
-    commands["web"] += ["--port", str(place.port), "--blocking-threads", "8", "--workers-kill-timeout", "5"]
+    commands["web"] += ["--port", str(place.port), "--blocking-threads", "16", "--workers-kill-timeout", "5"]
     commands["web"] += ["portal.wsgi:application"]
     celery = [python, "-m", "celery", "-A", "portal"]
     commands["worker"] = [

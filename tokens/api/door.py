@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from portal.api_keys import KEY_PATTERN, WrongNetworkError, recognise
 from portal.audit import api_key_of, client_address
+from portal.rate_limits import RATE_LIMITS, LimitReachedError
 from providers.catalog_loader import UnknownProviderError
 from providers.models import ProviderConfig
 from tokens.api import idempotency
@@ -26,6 +27,7 @@ from tokens.api.problems import (
     MissingPermissionError,
     NoKeyError,
     NotFoundError,
+    RateLimitedError,
     problem,
 )
 from tokens.errors import NotInCatalogError, TokenError
@@ -89,12 +91,16 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
     @login_not_required  # Back ends have no login; the key is what lets them in.
     def view(request: HttpRequest, **path: Any) -> HttpResponseBase:
         response: HttpResponseBase
+        limits: dict[str, str] = {}
         try:
-            response = _answer(request, operations, path)
+            response = _answer(request, operations, path, limits)
         except UnknownProviderError:
             response = problem(NotInCatalogError())
         except Grant.DoesNotExist:  # Deleted, with its application or provider, while we were at it.
             response = problem(NotFoundError())
+        except LimitReachedError as error:
+            limits |= error.left.headers()
+            response = problem(RateLimitedError(retry_after=error.retry_after))
         except TokenError as error:
             response = problem(error)
         except (OperationalError, InterfaceError) as error:
@@ -103,6 +109,8 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
         except Exception as error:
             logger.exception("A call to the API failed (%s).", type(error).__name__)
             response = problem(FaultError())
+        for name, value in limits.items():
+            response[name] = value
         response["Cache-Control"] = "no-store"
         return response
 
@@ -110,12 +118,15 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
     return view
 
 
-def _answer(request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any]) -> HttpResponseBase:
+def _answer(
+    request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any], limits: dict[str, str]
+) -> HttpResponseBase:
     operation = operations.get(request.method or "")
     if operation is None:
         raise MethodNotAllowedError(allow=sorted(operations))
     _refuse_misplaced_key(request, operation)
     key = _key_of(request)
+    limits |= RATE_LIMITS.take(key.public_id, key.application_id).headers()
     if operation.permission not in key.permissions:
         raise MissingPermissionError(missing_permission=operation.permission.value)
     fields = (
@@ -147,6 +158,7 @@ def _key_of(request: HttpRequest) -> ApiKey:
     if scheme.lower() != "bearer" or not presented.strip():
         raise NoKeyError
     ip_address = client_address(request)
+    RATE_LIMITS.require_few_wrong_keys(ip_address)
     try:
         key = recognise(presented.strip(), ip_address=ip_address)
     except WrongNetworkError:
@@ -154,5 +166,6 @@ def _key_of(request: HttpRequest) -> ApiKey:
     if key is None:
         # Somebody who tries keys is seen there; what was tried is not (D10).
         logger.warning("A call with a bad API key was refused, from %s.", ip_address)
+        RATE_LIMITS.note_wrong_key(ip_address)
         raise BadKeyError
     return key

@@ -18,6 +18,7 @@ from tokens.api.problems import (
     MissingPermissionError,
     NoKeyError,
     NotJsonError,
+    RateLimitedError,
     TooLargeError,
 )
 
@@ -42,6 +43,7 @@ AT_THE_DOOR: Errors = (
     BadFieldError,
     DatabaseUnavailableError,
     FaultError,
+    RateLimitedError,
 )
 WITH_A_BODY: Errors = (NotJsonError, TooLargeError)
 WITH_IDEMPOTENCY: Errors = (IdempotencyMismatchError, IdempotencyInProgressError)

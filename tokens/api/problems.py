@@ -53,6 +53,14 @@ class IpNotAllowedError(TokenError):
     )
 
 
+class RateLimitedError(TokenError):
+    """Too many calls, or too many wrong keys (D8, D10); `retry_after` says when to come back."""
+
+    code = "rate_limited"
+    status = 429
+    message = "Too many calls in this minute. Wait as long as `retry_after` says, in seconds, and go on then."
+
+
 class MisplacedKeyError(TokenError):
     """The key is in the address or the body, where logs keep it (D4)."""
 
@@ -167,7 +175,7 @@ def problem(error: TokenError) -> JsonResponse:
         **error.members,
     }
     headers = {}
-    if seconds := RETRY_AFTER_S.get(error.code):
+    if seconds := error.members.get("retry_after") or RETRY_AFTER_S.get(error.code):
         body["retry_after"] = seconds
         headers["Retry-After"] = str(seconds)
     if error.status == 401:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from providers.spec import ProviderSpec
     from tokens.hand_out import HandedOut
-    from tokens.models import ConnectSession, Grant, Site
+    from tokens.models import ConnectSession, Grant
 
 Id = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="UTC, whole seconds.")]
@@ -203,14 +203,34 @@ def candidate_shape(grant: Grant) -> Candidate:
 
 def token_shape(handed_out: HandedOut) -> TokenShape:
     """Return an access token with all that is needed to use it. Never the refresh token."""
+    return token_body(
+        access_token=handed_out.access_token,
+        expires_at=time_shape(handed_out.expires_at),
+        use_until=time_shape(handed_out.use_until),
+        scopes=handed_out.grant.granted_scopes,
+        sites=sites_shape(handed_out.grant),
+        grant=str(handed_out.grant.pk),
+    )
+
+
+def token_body(
+    *,
+    access_token: str,
+    expires_at: str | None,
+    use_until: str | None,
+    scopes: list[str],
+    sites: list[SiteShape],
+    grant: str,
+) -> TokenShape:
+    """Return the same from its parts; the hot path has no models."""
     return {
-        "access_token": handed_out.access_token,
+        "access_token": access_token,
         "token_type": "Bearer",
-        "expires_at": time_shape(handed_out.expires_at),
-        "use_until": time_shape(handed_out.use_until),
-        "scopes": handed_out.grant.granted_scopes,
-        "sites": sites_shape(handed_out.grant),
-        "grant": str(handed_out.grant.pk),
+        "expires_at": expires_at,
+        "use_until": use_until,
+        "scopes": scopes,
+        "sites": sites,
+        "grant": grant,
     }
 
 
@@ -252,23 +272,24 @@ def last_return_url(grant: Grant) -> str:
 def sites_shape(grant: Grant) -> list[SiteShape]:
     """Return the sites that the end user chose, each with the base URLs of its products."""
     spec = catalog().get(grant.provider_config.provider_id)
-    return [_site(site, spec) for site in grant.sites.all() if site.is_chosen]
+    return [
+        site_shape(spec, site.cloud_id, site.name, site.url, site.products)
+        for site in grant.sites.all()
+        if site.is_chosen
+    ]
 
 
-def _site(site: Site, spec: ProviderSpec | None) -> SiteShape:
+def site_shape(
+    spec: ProviderSpec | None, cloud_id: str, name: str, url: str, products: list[str]
+) -> SiteShape:
+    """Return a site with the base URLs of its products."""
     templates = spec.site_base_urls if spec else {}
     base_urls = {
-        product: templates[product].replace("{cloud_id}", site.cloud_id)
-        for product in site.products
+        product: templates[product].replace("{cloud_id}", cloud_id)
+        for product in products
         if product in templates
     }
-    return {
-        "cloud_id": site.cloud_id,
-        "name": site.name,
-        "url": site.url,
-        "products": site.products,
-        "base_urls": base_urls,
-    }
+    return {"cloud_id": cloud_id, "name": name, "url": url, "products": products, "base_urls": base_urls}
 
 
 def time_shape(at: dt.datetime | None) -> str | None:
