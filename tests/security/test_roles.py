@@ -245,6 +245,7 @@ ADDRESSES: dict[str, Address] = {
     "webhook-enable": Address(_endpoint, nobody(), allowed(WEBHOOKS, 302)),
     "webhook-delete": Address(_endpoint, allowed(WEBHOOKS), allowed(WEBHOOKS, 302)),
     "webhook-test": Address(_endpoint, nobody(), allowed(WEBHOOKS, 302)),
+    "webhook-redeliver-failed": Address(_endpoint, nobody(), allowed(WEBHOOKS, 302)),
     "webhook-message": Address(_message, members(), nobody()),
     "webhook-redeliver": Address(_message, nobody(), allowed(WEBHOOKS, 302)),
     # --- the API

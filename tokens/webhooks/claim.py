@@ -47,6 +47,7 @@ class Claim:
     send_before: float
 
 
+# statement_timestamp() and not clock_timestamp(): only what is the same for a whole statement is looked up in an index.
 # Every endpoint with something due gets the same share, and none more than it has room for. Claimed messages stand in
 # the due index between now and the end of the lease, so that counting them costs nothing however many wait.
 _CLAIM = """
@@ -57,12 +58,12 @@ WITH ready AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT count(*) AS number FROM portal_webhookmessage
         WHERE endpoint_id = e.id AND status = 'pending' AND claim_until IS NOT NULL
-            AND next_attempt_at > clock_timestamp() AND next_attempt_at <= clock_timestamp() + %(lease)s
+            AND next_attempt_at > statement_timestamp() AND next_attempt_at <= statement_timestamp() + %(lease)s
     ) busy
-    WHERE e.disabled_at IS NULL AND (e.paused_until IS NULL OR e.paused_until <= clock_timestamp())
+    WHERE e.disabled_at IS NULL AND (e.paused_until IS NULL OR e.paused_until <= statement_timestamp())
         AND EXISTS (
             SELECT FROM portal_webhookmessage
-            WHERE endpoint_id = e.id AND status = 'pending' AND next_attempt_at <= clock_timestamp()
+            WHERE endpoint_id = e.id AND status = 'pending' AND next_attempt_at <= statement_timestamp()
         )
 ),
 picked AS (
@@ -70,7 +71,7 @@ picked AS (
     FROM ready r
     CROSS JOIN LATERAL (
         SELECT id, next_attempt_at FROM portal_webhookmessage due
-        WHERE endpoint_id = r.id AND status = 'pending' AND next_attempt_at <= clock_timestamp()
+        WHERE endpoint_id = r.id AND status = 'pending' AND next_attempt_at <= statement_timestamp()
             AND NOT EXISTS (
                 SELECT FROM portal_webhookmessage earlier
                 WHERE earlier.endpoint_id = due.endpoint_id AND earlier.subject_id = due.subject_id
@@ -85,9 +86,9 @@ picked AS (
 ),
 claimed AS (
     UPDATE portal_webhookmessage m
-    SET tries = m.tries + 1, claim_until = clock_timestamp() + %(lease)s, next_attempt_at = clock_timestamp() + %(lease)s
+    SET tries = m.tries + 1, claim_until = statement_timestamp() + %(lease)s, next_attempt_at = statement_timestamp() + %(lease)s
     FROM picked WHERE m.id = picked.id
-    RETURNING m.id, m.uid, m.tries, clock_timestamp() AS started_at, m.body, m.endpoint_id, picked.url
+    RETURNING m.id, m.uid, m.tries, statement_timestamp() AS started_at, m.body, m.endpoint_id, picked.url
 ),
 journal AS (
     INSERT INTO portal_webhookattempt (message_id, number, started_at, url)
@@ -104,10 +105,10 @@ CROSS JOIN LATERAL (
     SELECT EXISTS (
         SELECT FROM portal_webhookmessage
         WHERE endpoint_id = e.id AND status = 'pending' AND claim_until IS NOT NULL
-            AND next_attempt_at > clock_timestamp() AND next_attempt_at <= clock_timestamp() + %(lease)s
+            AND next_attempt_at > statement_timestamp() AND next_attempt_at <= statement_timestamp() + %(lease)s
     ) AS is_claimed, EXISTS (
         SELECT FROM portal_webhookmessage
-        WHERE endpoint_id = e.id AND status = 'pending' AND next_attempt_at <= clock_timestamp() - %(late)s
+        WHERE endpoint_id = e.id AND status = 'pending' AND next_attempt_at <= statement_timestamp() - %(late)s
     ) AS is_late
 ) m
 WHERE e.disabled_at IS NULL

@@ -216,6 +216,33 @@ def redeliver(message: WebhookMessage, *, actor: Actor) -> None:
         hint_after_commit()
 
 
+def redeliver_failed(endpoint: WebhookEndpoint, *, actor: Actor) -> int:
+    """Plan every message that was given up anew, as if it had just been written, and return how many they are.
+
+    Raises EndpointDisabledError.
+    """
+    with transaction.atomic():
+        _let_through(endpoint)
+        failed = endpoint.messages.filter(status=MessageStatus.FAILED).exclude(type=TEST_TYPE)
+        number = failed.update(
+            status=MessageStatus.PENDING,
+            is_by_hand=False,
+            failures=0,
+            finished_at=None,
+            next_attempt_at=Now(),
+        )
+        if number:
+            record(
+                Event.WEBHOOK_REDELIVERED,
+                actor=actor,
+                application=endpoint.application,
+                subject=endpoint,
+                messages=number,
+            )
+            hint_after_commit()
+    return number
+
+
 def _let_through(endpoint: WebhookEndpoint) -> None:
     """End a pause, since a person asks. Raises EndpointDisabledError."""
     if not WebhookEndpoint.objects.filter(pk=endpoint.pk, disabled_at=None).update(paused_until=None):

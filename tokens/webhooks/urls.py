@@ -16,6 +16,11 @@ urlpatterns = [
     path(f"{BELOW}<uuid:pk>/enable/", views.webhook_enable, name="webhook-enable"),
     path(f"{BELOW}<uuid:pk>/delete/", views.webhook_delete, name="webhook-delete"),
     path(f"{BELOW}<uuid:pk>/test/", views_messages.webhook_test, name="webhook-test"),
+    path(
+        f"{BELOW}<uuid:pk>/redeliver/",
+        views_messages.webhook_redeliver_failed,
+        name="webhook-redeliver-failed",
+    ),
     path(f"{BELOW}messages/<uuid:uid>/", views_messages.webhook_message, name="webhook-message"),
     path(
         f"{BELOW}messages/<uuid:uid>/redeliver/", views_messages.webhook_redeliver, name="webhook-redeliver"

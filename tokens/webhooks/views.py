@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from portal.access import Permission, application_for
 from portal.audit import member_of
 from portal.models import WebhookEndpoint, WebhookType
-from portal.models.webhooks import DisabledReason, MessageStatus
+from portal.models.webhooks import TEST_TYPE, DisabledReason, MessageStatus
 from portal.requests import posted
 from tokens.clock import database_now
 from tokens.webhooks import endpoints
@@ -73,6 +73,7 @@ def webhook_detail(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResp
         endpoint, status=status, before=_number(request, "before"), after=_number(request, "after"), now=now
     )
     waiting = endpoint.messages.filter(status=MessageStatus.PENDING)[:1000].count()
+    failed = endpoint.messages.filter(status=MessageStatus.FAILED).exclude(type=TEST_TYPE)
     context = {
         "endpoint": endpoint,
         "state": endpoint_state(endpoint),
@@ -81,6 +82,7 @@ def webhook_detail(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResp
         "status": status,
         "page": page,
         "waiting": waiting,
+        "has_failed": failed.exists(),
         "newer_url": _page_url(status, "after", page.newer),
         "older_url": _page_url(status, "before", page.older),
     }

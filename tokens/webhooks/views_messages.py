@@ -68,8 +68,7 @@ def webhook_message(request: PortalRequest, slug: str, uid: uuid.UUID) -> HttpRe
 def webhook_test(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResponse:
     """Send a test message, and show what comes of it."""
     application = application_for(request, slug, Permission.MANAGE_WEBHOOKS)
-    endpoint = get_object_or_404(WebhookEndpoint.objects.visible_to(application), pk=pk)
-    endpoint.application = application
+    endpoint = _endpoint_or_404(application, pk)
     try:
         message = endpoints.send_test(endpoint, actor=member_of(request))
     except endpoints.EndpointDisabledError:
@@ -90,6 +89,27 @@ def webhook_redeliver(request: PortalRequest, slug: str, uid: uuid.UUID) -> Http
             request, f"“{message.endpoint.name}” is disabled, so nothing is sent. Enable it first."
         )
     return redirect("webhook-message", slug, uid)
+
+
+@require_POST
+def webhook_redeliver_failed(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResponse:
+    """Send everything once more that was given up."""
+    application = application_for(request, slug, Permission.MANAGE_WEBHOOKS)
+    endpoint = _endpoint_or_404(application, pk)
+    try:
+        number = endpoints.redeliver_failed(endpoint, actor=member_of(request))
+    except endpoints.EndpointDisabledError:
+        messages.error(request, f"“{endpoint.name}” is disabled, so nothing is sent. Enable it first.")
+    else:
+        what = "1 message is" if number == 1 else f"{number} messages are"
+        messages.success(request, f"{what} sent again." if number else "Nothing has failed.")
+    return redirect(endpoint)
+
+
+def _endpoint_or_404(application: Application, pk: uuid.UUID) -> WebhookEndpoint:
+    endpoint = get_object_or_404(WebhookEndpoint.objects.visible_to(application), pk=pk)
+    endpoint.application = application
+    return endpoint
 
 
 def _message_or_404(application: Application, uid: uuid.UUID) -> WebhookMessage:

@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from portal.audit import SYSTEM, record
@@ -511,6 +512,45 @@ def test_try_now_goes_before_what_waits_and_keeps_the_plan(new_endpoint, receive
     assert len(receiver.received) == 2
     assert message().status == "pending"
     assert timedelta(minutes=4) < wait_of(message()) < timedelta(minutes=6)
+
+
+def test_all_that_failed_is_sent_again_in_order(new_endpoint, receiver):
+    grant = GrantFactory()
+    endpoint, _ = new_endpoint(grant.application)
+    happen(grant, Event.GRANT_NEEDS_RECONNECT, Event.GRANT_REVOKED)
+    endpoints.send_test(endpoint, actor=SYSTEM)
+    WebhookMessage.objects.update(status="failed", next_attempt_at=None, finished_at=database_now())
+
+    assert endpoints.redeliver_failed(endpoint, actor=SYSTEM) == 2
+    assert endpoints.redeliver_failed(endpoint, actor=SYSTEM) == 0
+    deliver()
+
+    assert receiver.types == ["grant.needs_reconnect", "grant.revoked"]
+
+
+FILL = """
+INSERT INTO portal_webhookmessage (uid, endpoint_id, type, subject_id, body, created_at, status, next_attempt_at, finished_at)
+SELECT gen_random_uuid(), %(endpoint)s, 'grant.revoked', gen_random_uuid(), '{}', now(),
+    CASE WHEN n %% 2 = 0 THEN 'pending' ELSE 'delivered' END, CASE WHEN n %% 2 = 0 THEN now() - n * interval '1 s' END,
+    CASE WHEN n %% 2 = 1 THEN now() END
+FROM generate_series(1, 6000) n
+"""
+
+
+def test_the_claim_looks_times_up_in_the_index_however_many_wait(new_endpoint):
+    endpoint, _ = new_endpoint(GrantFactory().application)
+    values = {"limit": 10, "lease": claim.LEASE, "most": 10, "failing": 5}
+    with connection.cursor() as cursor:
+        cursor.execute(FILL, {"endpoint": endpoint.pk})
+        cursor.execute("ANALYZE portal_webhookmessage")
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        cursor.execute("EXPLAIN " + claim._CLAIM, values)
+        plan = "\n".join(line for (line,) in cursor.fetchall())
+
+    # Counting what is under way, telling whether something is due, and finding it.
+    looked_up = [line for line in plan.splitlines() if "Index Cond" in line and "next_attempt_at" in line]
+    assert len(looked_up) == 3, plan
+    assert "webhook_order" in plan
 
 
 def test_a_deleted_endpoint_takes_its_messages_along_and_a_call_under_way_hurts_nobody(
