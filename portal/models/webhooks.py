@@ -6,6 +6,7 @@ A message is written in the transaction of the change that it tells of (portal/o
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
@@ -200,6 +201,12 @@ class WebhookMessage(models.Model):
     def public_id(self) -> str:
         """Return the webhook-id header: the same at every try (F2)."""
         return f"msg_{self.uid.hex}"
+
+    @property
+    def about(self) -> str:
+        """Return whom or what it tells of, for people."""
+        data = json.loads(self.body).get("data", {})
+        return str(data.get("end_user") or data.get("provider") or "")
 
 
 class WebhookAttempt(models.Model):

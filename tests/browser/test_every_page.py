@@ -13,6 +13,7 @@ from django.db import connection
 from django.test import override_settings
 from django.urls import reverse
 
+from portal.models import WebhookEndpoint, WebhookMessage
 from tests.browser import world as worlds
 from tests.browser.conftest import serving, session_cookie
 from tests.browser.looks import errors_of, look, watch
@@ -51,6 +52,18 @@ def grant_page(end_user: str, page: str = "grant-detail") -> Callable[[World], s
         )
 
     return path
+
+
+def webhook_page(name: str, page: str = "webhook-detail") -> Callable[[World], str]:
+    """Return a function that finds the page of a webhook endpoint."""
+    return lambda world: reverse(page, args=["states", WebhookEndpoint.objects.get(name__startswith=name).pk])
+
+
+def long_message(world: World) -> str:
+    return reverse(
+        "webhook-message",
+        args=["states", WebhookMessage.objects.get(tries=4, endpoint__name__startswith="The").uid],
+    )
 
 
 def failure(world: World, code: str) -> str:
@@ -133,6 +146,11 @@ LOOKS = {
         lambda world: f"{world.manage_page(LONG_USER)}disconnect/{world.grant(LONG_USER).pk}/", "Keep it", who="nobody"
     ),
     "manage-closed": Look("/connect/manage/nothing/", "This page is closed", who="nobody"),
+    # --- webhooks
+    "webhooks-many": Look(f"{APP}/states/webhooks/", "Failing"),
+    "webhook-full": Look(webhook_page("The nightly"), "Redeliver all that failed"),
+    "webhook-gone": Look(webhook_page("gone"), "It answered 410 Gone"),
+    "webhook-message-long": Look(long_message, "The worker stopped before"),
     # --- broken and switched off
     "broken-overview": Look(f"{APP}/broken/", "Connecting that failed"),
     "broken-health": Look(f"{APP}/broken/health/?span=week", "Breaker open", who="auditor"),

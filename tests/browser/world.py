@@ -11,8 +11,19 @@ from django.utils import timezone
 
 from portal import applications
 from portal.audit import SYSTEM, record
-from portal.models import Application, Event, Role, User
+from portal.models import (
+    Application,
+    Event,
+    Role,
+    User,
+    WebhookAttempt,
+    WebhookEndpoint,
+    WebhookMessage,
+    WebhookType,
+)
 from portal.models.applications import digest
+from portal.models.webhooks import DisabledReason
+from portal.outbox import body_of
 from providers.catalog_loader import catalog
 from providers.configure import disable
 from providers.spec import Outcome
@@ -37,6 +48,7 @@ from tokens.models import (
     Trigger,
 )
 from tokens.models.connect import SessionStatus
+from tokens.webhooks import endpoints
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
@@ -89,6 +101,7 @@ def make() -> World:
     made = {slug: _application(people, slug, name) for slug, name in APPLICATIONS.items()}
     full = _full(made["full"], people["owner"])
     _states(made["states"])
+    _webhooks(made["states"], people["owner"])
     _broken(made["broken"])
     disabled = ProviderConfigFactory(application=made["off"], secret_set_by=people["owner"])
     GrantFactory(provider_config=disabled, end_user="paused")
@@ -211,6 +224,61 @@ def _states(application: Application) -> None:
         grant = GrantFactory(provider_config=config, end_user=end_user, **fields)
         session(config, grant=grant, end_user=end_user, status=SessionStatus.DONE)
         record(Event.GRANT_CONNECTED, actor=SYSTEM, application=application, subject=grant)
+
+
+def _webhooks(application: Application, owner: User) -> None:
+    """An endpoint with a long log, one that fails, and two that are disabled."""
+    now = database_now()
+    address = "https://hooks.engineering.acme-international-holdings.example/v2/incoming/webhooks?key=0123456789abcdef0123456789abcdef"
+    busy, failing, gone, off = (
+        endpoints.create(
+            application, name=name, url=address, types=WebhookType.values[:6], created_by=owner, actor=SYSTEM
+        )[0]
+        for name in ("The nightly reports of the second-level support team", "failing", "gone", "off")
+    )
+    body = body_of(
+        "grant.needs_reconnect", {"end_user": LONG.replace(" ", "-"), "cause": "access was removed"}, at=now
+    )
+    pause = now + dt.timedelta(hours=5)
+    kinds: list[dict[str, Any]] = [
+        {"next_attempt_at": now, "failures": 0},
+        {"next_attempt_at": pause, "failures": 4, "tries": 4},
+        {"next_attempt_at": pause, "claim_until": pause, "tries": 1},
+        {"status": "failed", "finished_at": now, "tries": 10},
+        *[{"status": "delivered", "finished_at": now, "tries": 1}] * 30,
+    ]
+    WebhookMessage.objects.bulk_create(
+        WebhookMessage(endpoint=endpoint, type="grant.needs_reconnect", body=body, **fields)
+        for endpoint in (busy, failing, gone)
+        for fields in kinds[::-1]
+    )
+    message = WebhookMessage.objects.filter(endpoint=busy, tries=4).get()
+    WebhookAttempt.objects.bulk_create(
+        WebhookAttempt(
+            message=message,
+            number=number,
+            started_at=now - dt.timedelta(hours=10 - number),
+            answered_at=now - dt.timedelta(hours=10 - number, seconds=-1) if outcome else None,
+            url=address,
+            outcome=outcome,
+            http_status=status,
+            excerpt=excerpt,
+        )
+        for number, (outcome, status, excerpt) in enumerate(
+            [
+                ("", None, ""),
+                ("time-out", None, ""),
+                ("status", 500, "<html>\n" + "x" * 900),
+                ("busy", 429, ""),
+            ],
+            1,
+        )
+    )
+    WebhookEndpoint.objects.filter(pk=failing.pk).update(
+        misses_in_a_row=9, failing_since=now - dt.timedelta(days=2)
+    )
+    for endpoint, reason in ((gone, DisabledReason.GONE), (off, DisabledReason.MEMBER)):
+        endpoints.disable(endpoint, reason=reason, actor=SYSTEM)
 
 
 def _broken(application: Application) -> None:

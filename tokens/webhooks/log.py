@@ -62,7 +62,7 @@ def log_page(
     now: dt.datetime,
 ) -> LogPage:
     """Return the page older than the message `before`, newer than `after`, or the newest one."""
-    rows = WebhookMessage.objects.filter(endpoint=endpoint).defer("body")
+    rows = WebhookMessage.objects.filter(endpoint=endpoint)
     if status:
         rows = rows.filter(status=status)
     newer: int | None
