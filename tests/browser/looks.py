@@ -1,13 +1,15 @@
-"""Look at a page: pictures, accessibility, errors, weight, width.
+"""Look at a page: accessibility, errors, weight, width; and pictures, for people.
 
-The pictures are for people; the rest fails the test.
+    LOOKS_DIR=looks make test ARGS="-k audit_log"
+
+writes the pictures there: each page wide, narrow and dark. Without it a page is pictured when something is wrong with it.
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from axe_core_python.sync_playwright import Axe
@@ -15,8 +17,19 @@ from axe_core_python.sync_playwright import Axe
 if TYPE_CHECKING:
     from playwright.sync_api import ConsoleMessage, Page
 
+WANTS_PICTURES = "LOOKS_DIR" in os.environ
 FOLDER = Path(os.environ.get("LOOKS_DIR") or Path(__file__).parents[2] / ".data" / "looks")
 WIDE, NARROW = (1280, 860), (390, 844)
+KINDS: dict[str, tuple[tuple[int, int], Literal["light", "dark"]]] = {
+    "wide": (WIDE, "light"),
+    "narrow": (NARROW, "light"),
+    "dark": (WIDE, "dark"),
+}
+# What axe is asked to look for.
+RULES: dict[str, dict[str, Any]] = {
+    "narrow": {},
+    "dark": {"runOnly": ["color-contrast"]},
+}
 # What one visit may cost, all files as sent (compressed), in bytes.
 HEAVIEST = 100_000
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
@@ -24,6 +37,10 @@ WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance
 # Whatever sticks out of the window without a region of its own to scroll in.
 OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
+# The admin's colours fade from one scheme to the other; what does not end by itself is taken away.
+END_ANIMATIONS = """() => document.getAnimations().forEach(animation => {
+    try { animation.finish() } catch { animation.cancel() }
+})"""
 LOADED = "() => document.documentElement !== null && document.readyState === 'complete'"
 HEIGHT = "() => document.documentElement.scrollHeight"
 # In pixels: a long list looks the same further down, and its picture takes a second.
@@ -53,41 +70,50 @@ def errors_of(page: Page) -> list[str]:
 
 
 def look(page: Page, name: str, *, heaviest: int = HEAVIEST) -> None:
-    """Save the page as it stands, wide, narrow and dark, and fail on whatever is wrong with it.
+    """Look at the page as it stands, wide, narrow and dark, and fail on whatever is wrong with it.
 
     heaviest: in bytes, all files as sent.
     """
-    FOLDER.mkdir(parents=True, exist_ok=True)
     # A click may have begun a navigation: the page to look at is whole when it leads there.
     page.wait_for_load_state()
     page.wait_for_function(LOADED)
     problems: list[str] = []
-    for kind, (width, height), scheme in (
-        ("wide", WIDE, "light"),
-        ("narrow", NARROW, "light"),
-        ("dark", WIDE, "dark"),
-    ):
-        page.set_viewport_size({"width": width, "height": height})
-        page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+    for kind in KINDS:
+        _turn(page, kind)
+        # A run takes longer than all the rest. Of dark and light only the colours differ, of wide and narrow the layout.
+        if kind in RULES:
+            problems += [f"{kind}: {problem}" for problem in _accessibility(page, RULES[kind])]
+        overflow = page.evaluate(OVERFLOW)
+        if overflow > 0:
+            problems.append(f"{kind}: {overflow} pixels wider than the window")
+    weight = page.evaluate(WEIGHT)
+    if weight > heaviest:
+        problems.append(f"{weight} bytes, more than {heaviest}")
+    problems += errors_of(page)
+    if problems or WANTS_PICTURES:
+        _take_pictures(page, name)
+    _turn(page, "wide")
+    assert not problems, f"{name} ({page.url}), pictures in {FOLDER}:\n" + "\n".join(problems)
+
+
+def _turn(page: Page, kind: str) -> None:
+    """Give the page the window and the colours that somebody has who looks at it so."""
+    (width, height), scheme = KINDS[kind]
+    page.set_viewport_size({"width": width, "height": height})
+    page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    page.evaluate(END_ANIMATIONS)
+
+
+def _take_pictures(page: Page, name: str) -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for kind, ((width, _), _) in KINDS.items():
+        _turn(page, kind)
         page.screenshot(
             path=FOLDER / f"{name}-{kind}.png",
             full_page=True,
             clip={"x": 0, "y": 0, "width": width, "height": min(page.evaluate(HEIGHT), TALLEST)},
             animations="disabled",
         )
-        # Both widths and both schemes in two runs: a run takes longer than all the rest.
-        if (kind, scheme) != ("wide", "light"):
-            problems += [f"{kind}: {problem}" for problem in _accessibility(page)]
-        overflow = page.evaluate(OVERFLOW)
-        if overflow > 0:
-            problems.append(f"{kind}: {overflow} pixels wider than the window")
-    page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
-    page.emulate_media(color_scheme="light")
-    weight = page.evaluate(WEIGHT)
-    if weight > heaviest:
-        problems.append(f"{weight} bytes, more than {heaviest}")
-    problems += errors_of(page)
-    assert not problems, f"{name} ({page.url}):\n" + "\n".join(problems)
 
 
 def weight_of(page: Page) -> int:
@@ -95,10 +121,12 @@ def weight_of(page: Page) -> int:
     return int(page.evaluate(WEIGHT))
 
 
-def _accessibility(page: Page) -> list[str]:
+def _accessibility(page: Page, options: dict[str, Any]) -> list[str]:
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(_axe.axe_script)
-    violations = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+    violations = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **options})[
+        "violations"
+    ]
     return [
         f"{violation['id']}: {violation['help']} at {[node['target'] for node in violation['nodes']][:5]}"
         for violation in violations
