@@ -25,10 +25,11 @@ class Permission(enum.StrEnum):
     MANAGE_WEBHOOKS = "set up webhooks"
     MANAGE_MEMBERS = "invite, change and remove members"
     MANAGE_APPLICATION = "change the application"
+    EXPORT_GRANTS = "take connections out with their refresh tokens"
     DELETE_APPLICATION = "archive or delete the application"
 
 
-_ADMIN = frozenset(Permission) - {Permission.DELETE_APPLICATION}
+_ADMIN = frozenset(Permission) - {Permission.DELETE_APPLICATION, Permission.EXPORT_GRANTS}
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
     Role.OWNER: frozenset(Permission),
     Role.ADMIN: _ADMIN,

@@ -27,8 +27,43 @@ def _lifetime_field() -> forms.ChoiceField:
     )
 
 
-class ApiKeyForm(forms.Form):
-    """A name, what it may do, and for how long."""
+class NetworksForm(forms.Form):
+    """Where a key may be used from."""
+
+    networks = forms.CharField(
+        required=False,
+        # Kept as it is, so that the numbers of lines in errors are those on the page.
+        strip=False,
+        label="Only from these IP ranges",
+        help_text="One a line, such as <code>203.0.113.0/24</code>. Leave it empty to allow every address.",
+        widget=forms.Textarea(
+            attrs={"rows": 2, "spellcheck": "false", "autocapitalize": "off", "class": "mono"}
+        ),
+    )
+
+    def clean_networks(self) -> list[str]:
+        """Return the ranges in their usual spelling, each once; name every line that is wrong."""
+        networks: list[str] = []
+        errors: list[str] = []
+        for number, line in enumerate(self.cleaned_data["networks"].splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                networks.append(normalise_network(line))
+            except NetworkError as error:
+                errors.append(f"Line {number}: “{line.strip()[:80]}” {error}.")
+        networks = list(dict.fromkeys(networks))
+        if len(networks) > MOST_NETWORKS:
+            errors.append(f"These are {len(networks)} ranges; {MOST_NETWORKS} is the most.")
+        if errors:
+            raise ValidationError(errors)
+        return networks
+
+
+class ApiKeyForm(NetworksForm):
+    """A name, what it may do, from where, and for how long."""
+
+    field_order = ("name", "permissions", "provider_ids", "networks", "days")
 
     name = forms.CharField(
         max_length=80,
@@ -48,16 +83,6 @@ class ApiKeyForm(forms.Form):
         widget=forms.CheckboxSelectMultiple,
         help_text="Choose none to allow all, those added later too.",
     )
-    networks = forms.CharField(
-        required=False,
-        # Kept as it is, so that the numbers of lines in errors are those on the page.
-        strip=False,
-        label="Only from these IP ranges",
-        help_text="One a line, such as <code>203.0.113.0/24</code>. Leave it empty to allow every address.",
-        widget=forms.Textarea(
-            attrs={"rows": 2, "spellcheck": "false", "autocapitalize": "off", "class": "mono"}
-        ),
-    )
     days = _lifetime_field()
 
     def __init__(self, *args: Any, application: Application, **kwargs: Any) -> None:
@@ -68,24 +93,6 @@ class ApiKeyForm(forms.Form):
         field.choices = [(config.provider_id, config.provider_name) for config in providers]
         if not field.choices:
             del self.fields["provider_ids"]
-
-    def clean_networks(self) -> list[str]:
-        """Return the ranges in their usual spelling, each once; name every line that is wrong."""
-        networks: list[str] = []
-        errors: list[str] = []
-        for number, line in enumerate(self.cleaned_data["networks"].splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                networks.append(normalise_network(line))
-            except NetworkError as error:
-                errors.append(f"Line {number}: “{line.strip()[:80]}” {error}.")
-        networks = list(dict.fromkeys(networks))
-        if len(networks) > MOST_NETWORKS:
-            errors.append(f"These are {len(networks)} ranges; {MOST_NETWORKS} is the most.")
-        if errors:
-            raise ValidationError(errors)
-        return networks
 
     @property
     def lifetime(self) -> timedelta:

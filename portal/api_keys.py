@@ -22,6 +22,7 @@ from django.db.models.functions import Now
 
 from portal.audit import record
 from portal.models import ApiKey, Event
+from portal.models.api_keys import KeyPermission
 from portal.models.applications import digest
 from portal.networks import is_inside
 
@@ -44,6 +45,8 @@ KEY_PATTERN = re.compile(
     rf"dpk_([0-9A-Za-z]{{{ID_LENGTH}}})_([0-9A-Za-z]{{{SECRET_LENGTH}}})([0-9A-Za-z]{{{CHECKSUM_LENGTH}}})"
 )
 LIFETIME = timedelta(days=365)
+# Of a key that takes refresh tokens out, whatever is asked for: long enough for one export.
+EXPORT_LIFETIME = timedelta(days=1)
 # How exactly the last use is known.
 USE_NOTED_EVERY = timedelta(minutes=1)
 # Compared with where there is no such key, so that both ways take the same time (C9).
@@ -70,6 +73,8 @@ def create(
     actor: Actor,
 ) -> tuple[ApiKey, str]:
     """Make a key and return it with its text, which is not stored and can't be read again."""
+    if KeyPermission.GRANTS_EXPORT in permissions:
+        lifetime = min(lifetime, EXPORT_LIFETIME)
     public_id, secret = _random(ID_LENGTH), _random(SECRET_LENGTH)
     with transaction.atomic():
         key = ApiKey.objects.create(
@@ -118,7 +123,8 @@ def rotate(
             .select_for_update(of=("self",))
             .get(pk=key.pk)
         )
-        if key.revoked_at or key.is_expired or key.replaced_by_id:
+        # A key to export is given anew by an owner, who proves who they are, each time.
+        if key.revoked_at or key.is_expired or key.replaced_by_id or key.may_export:
             raise NotRotatableError
         new, text = create(
             key.application,

@@ -69,7 +69,7 @@ def audit_page(
         # A page that isn't full has reached the newest event: then the newest page says more.
         return _newer_page(rows, wanted, cursor) or audit_page(application, wanted)
     if cursor:
-        rows = rows.filter(_older_than(cursor))
+        rows = rows.filter(older_than(cursor))
     rows = rows.order_by("-at", "-id")
     window_end = rows[WINDOW_ROWS : WINDOW_ROWS + 1].first() if wanted.needs_a_window else None
     if window_end:
@@ -92,7 +92,7 @@ def every_event(application: Application, wanted: AuditFilter) -> Iterator[Audit
     while True:
         rows = _indexed(application, wanted)
         if cursor:
-            rows = rows.filter(_older_than(cursor))
+            rows = rows.filter(older_than(cursor))
         chunk = list(_matching(rows, wanted).order_by("-at", "-id")[:EXPORT_ROWS])
         yield from chunk
         if len(chunk) < EXPORT_ROWS:
@@ -109,7 +109,7 @@ def _newer_page(rows: QuerySet[AuditEvent], wanted: AuditFilter, cursor: AuditEv
     rows = rows.filter(_newer_than(cursor)).order_by("at", "id")
     window_end = rows[WINDOW_ROWS : WINDOW_ROWS + 1].first() if wanted.needs_a_window else None
     if window_end:
-        rows = rows.filter(_older_than(window_end))
+        rows = rows.filter(older_than(window_end))
     events = list(_matching(rows, wanted)[: PAGE_ROWS + 1])
     if len(events) > PAGE_ROWS:
         events = events[:PAGE_ROWS]
@@ -147,7 +147,8 @@ def _matching(rows: QuerySet[AuditEvent], wanted: AuditFilter) -> QuerySet[Audit
 
 
 # The first comparison is what the index is searched by, the second settles events of the same instant.
-def _older_than(event: AuditEvent) -> Q:
+def older_than(event: AuditEvent) -> Q:
+    """Keep what comes after an event, newest first."""
     return Q(at__lte=event.at) & (Q(at__lt=event.at) | Q(pk__lt=event.pk))
 
 

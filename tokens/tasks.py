@@ -7,6 +7,7 @@ from celery import shared_task
 from tokens.breaker import tell_everybody
 from tokens.engine import drain
 from tokens.housekeeping import tidy
+from tokens.import_grants import look_at_imported
 from tokens.replan import replan_all
 from tokens.webhooks.deliver import deliver
 from tokens.webhooks.mail import mail_about_disabled
@@ -18,6 +19,7 @@ def refresh_due() -> None:
     tell_everybody()
     replan_all()
     drain()
+    look_at_imported()
 
 
 @shared_task(ignore_result=True)

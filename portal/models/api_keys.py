@@ -121,7 +121,12 @@ class ApiKey(models.Model):
         return self.expires_at <= self.now
 
     @property
+    def may_export(self) -> bool:
+        """Tell whether it takes refresh tokens out; such a key ends within a day and is not rotated."""
+        return KeyPermission.GRANTS_EXPORT in self.permissions
+
+    @property
     def ends_soon(self) -> bool:
         """Tell whether somebody should see to a new one, and nobody has; needs `with_clock`."""
         is_near = self.now < self.expires_at <= self.now + ENDS_SOON
-        return is_near and self.revoked_at is None and self.replaced_by_id is None
+        return is_near and self.revoked_at is None and self.replaced_by_id is None and not self.may_export

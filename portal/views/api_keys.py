@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
 from portal import api_keys
 from portal.access import Permission, application_for
-from portal.api_key_forms import ApiKeyForm, RotateApiKeyForm
+from portal.api_key_forms import ApiKeyForm, NetworksForm, RotateApiKeyForm
 from portal.audit import member_of
 from portal.models import ApiKey
+from portal.models.api_keys import KeyPermission
 from portal.requests import posted
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     from django.http import HttpResponse
 
+    from portal.models import Application
     from portal.requests import PortalRequest
 
 
@@ -51,6 +54,33 @@ def api_key_create(request: PortalRequest, slug: str) -> HttpResponse:
         return render(request, "portal/api_key_created.html", {"key": key, "text": text})
     status = 422 if form.is_bound and form.errors else 200
     return render(request, "portal/api_key_create.html", {"form": form}, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_key_export(request: PortalRequest, slug: str) -> HttpResponse:
+    """Make a key that takes connections out with their refresh tokens: for owners who prove who they are, for a day."""
+    # The role is looked at first, so that a stranger gets the usual 404 instead of the question for the password.
+    application = application_for(request, slug, Permission.EXPORT_GRANTS)
+    response: HttpResponse = _export_key(request, application)
+    return response
+
+
+@reauthentication_required  # type: ignore[untyped-decorator]  # A borrowed browser must not be enough (G10).
+def _export_key(request: PortalRequest, application: Application) -> HttpResponse:
+    form = NetworksForm(posted(request))
+    if request.method == "POST" and form.is_valid():
+        key, text = api_keys.create(
+            application,
+            name=f"Export by {request.user}"[:80],
+            permissions=[KeyPermission.GRANTS_EXPORT],
+            networks=form.cleaned_data["networks"],
+            lifetime=api_keys.EXPORT_LIFETIME,
+            created_by=request.user,
+            actor=member_of(request),
+        )
+        return render(request, "portal/api_key_created.html", {"key": key, "text": text})
+    status = 422 if form.is_bound and form.errors else 200
+    return render(request, "portal/api_key_export.html", {"form": form}, status=status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -143,7 +143,18 @@ def test_c9_nothing_tells_why_a_key_is_refused(cast, grant):
 # Every operation of the OpenAPI document, as (method, path).
 OPERATIONS = [(method, path) for path, methods in document()["paths"].items() for method in methods]
 # What is sent where an operation needs something, by the field's name.
-SAMPLES: dict[str, Any] = {**ASKED, "code": "made-up"}
+SAMPLES: dict[str, Any] = {
+    **ASKED,
+    "code": "made-up",
+    "rows": [
+        {
+            "end_user": "user-9",
+            "provider": "atlassian",
+            "account_id": "712020:nine",
+            "refresh_token": f"{CANARY}-imported",
+        }
+    ],
+}
 # Fields that name an object.
 POINTERS = {"reconnect"}
 
@@ -255,6 +266,7 @@ def test_d2_a_key_for_one_provider_sees_nothing_of_another(operation, cast, gran
 
     response = carry_out(caller, operation, grant=grant.pk, session=session.pk)
 
+    # A provider that it may not be used for is switched on or off: it says nothing of it.
     assert response.status_code in {404, 400} or not names_an_object(operation)
     for one in (grant.pk, grant.account_id, grant.account_email, session.pk):
         assert str(one) not in response.content.decode()

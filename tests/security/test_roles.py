@@ -203,6 +203,10 @@ ADDRESSES: dict[str, Address] = {
     "api-key-create": Address(
         _slug, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
     ),
+    # 302: it asks for the password first.
+    "api-key-export": Address(
+        _slug, allowed(Permission.EXPORT_GRANTS, 302), allowed(Permission.EXPORT_GRANTS, 302)
+    ),
     "api-key-rotate": Address(
         _api_key, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
     ),
@@ -256,6 +260,9 @@ ADDRESSES: dict[str, Address] = {
     "api-grant-refresh": Address(_api_grant, NO_METHOD, NO_KEY),
     "api-grant-reconnect": Address(_api_grant, NO_METHOD, NO_KEY),
     "api-manage-links": Address(_nothing, NO_METHOD, NO_KEY),
+    "api-grants-import": Address(_nothing, NO_METHOD, NO_KEY),
+    "api-grants-export": Address(_nothing, NO_KEY, NO_METHOD),
+    "api-audit": Address(_nothing, NO_KEY, NO_METHOD),
     "api-openapi": Address(_nothing, everybody(), NO_METHOD),
     "api-connect-sessions": Address(_nothing, NO_METHOD, NO_KEY),
     "api-connect-session": Address(_session, NO_KEY, NO_METHOD),

@@ -180,6 +180,36 @@ class Notes(Field):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rows(Field):
+    """A list of objects. Each is read by itself, by whoever takes it: one wrong row does not spoil the others."""
+
+    row: Mapping[str, Field]
+    most: int
+
+    def read(self, name: str, value: Any) -> list[dict[str, Any]]:
+        if (
+            not isinstance(value, list)
+            or not 1 <= len(value) <= self.most
+            or not all(isinstance(row, dict) for row in value)
+        ):
+            raise wrong(name, f"must be a list of 1 to {self.most} objects.")
+        return value
+
+    def kind(self) -> dict[str, Any]:
+        return {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": self.most,
+            "items": {
+                "type": "object",
+                "properties": {name: field.schema() for name, field in self.row.items()},
+                "required": [name for name, field in self.row.items() if field.is_required],
+                "additionalProperties": False,
+            },
+        }
+
+
 class Fields:
     """The fields of one request, all of them known and read."""
 

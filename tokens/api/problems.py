@@ -119,6 +119,17 @@ class BadFieldError(TokenError):
     code = "bad_field"
 
 
+class ExportRunningError(TokenError):
+    """Refresh tokens that would be spent here after they left."""
+
+    code = "export_running"
+    status = 409
+    message = (
+        "Refresh tokens of these providers change with every refresh, and live in one place. Switch the providers off "
+        "under OAuth Providers, so that this portal refreshes them no more, and export again."
+    )
+
+
 class FaultError(TokenError):
     """Something that we did not foresee."""
 

@@ -148,6 +148,71 @@ class ManageLinkShape(TypedDict):
     expires_at: Annotated[Time | None, Meta(description="Until then it must be opened.")]
 
 
+class ImportedRow(TypedDict):
+    """What became of one row."""
+
+    row: Annotated[int, Meta(description="Its number in `rows`, from 0.")]
+    result: Literal["imported", "exists", "refused"]
+    grant: Annotated[Id | None, Meta(description="Null where it was refused, or would be new.")]
+    field: Annotated[str | None, Meta(description="What is wrong with it.")]
+    detail: str
+
+
+class ImportResult(TypedDict):
+    """What became of each row, and how many came to what."""
+
+    dry_run: bool
+    imported: int
+    exists: int
+    refused: int
+    rows: list[ImportedRow]
+
+
+class ExportedGrant(GrantShape):
+    """A grant with its refresh token."""
+
+    refresh_token: str | None
+    problem: Annotated[
+        Literal["refresh_in_progress", "no_refresh_token", "unreadable_token"] | None,
+        Meta(description="Why there is no refresh token."),
+    ]
+
+
+class ExportPage(TypedDict):
+    """Some grants with their refresh tokens."""
+
+    grants: list[ExportedGrant]
+    next_cursor: str | None
+
+
+class Party(TypedDict):
+    """Who did something, or what it was done to."""
+
+    kind: str
+    id: str
+    name: str
+
+
+class AuditEventShape(TypedDict):
+    """One thing that was done."""
+
+    id: str
+    at: Time | None
+    event: str
+    actor: Party
+    ip_address: str | None
+    subject: Party
+    detail: dict[str, Any]
+    request_id: str
+
+
+class AuditPage(TypedDict):
+    """Some events, newest first."""
+
+    events: list[AuditEventShape]
+    next_cursor: str | None
+
+
 class ProblemShape(TypedDict):
     """What went wrong, and what is needed to recover (RFC 9457)."""
 
@@ -163,6 +228,7 @@ class ProblemShape(TypedDict):
     missing_permission: NotRequired[str]
     ip_address: NotRequired[str | None]
     allow: NotRequired[list[str]]
+    providers: NotRequired[Annotated[list[str], Meta(description="Those that must be switched off first.")]]
 
 
 def grant_shape(grant: Grant) -> GrantShape:

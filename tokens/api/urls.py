@@ -7,9 +7,10 @@ from typing import Any
 
 from django.urls import path
 
+from portal.models import Event
 from portal.models.api_keys import KeyPermission
 from tokens import errors
-from tokens.api import connect, elsewhere, grants, manage, openapi, problems, shapes, token
+from tokens.api import audit, connect, elsewhere, grants, manage, openapi, problems, shapes, token, transfer
 from tokens.api.door import resource
 from tokens.api.fields import Choice, Field, Notes, Number, Text, Texts
 from tokens.api.operation import Operation
@@ -17,6 +18,7 @@ from tokens.models import GrantStatus
 
 TOKENS_READ, CONNECT = KeyPermission.TOKENS_READ, KeyPermission.CONNECT
 GRANTS_READ, GRANTS_WRITE = KeyPermission.GRANTS_READ, KeyPermission.GRANTS_WRITE
+AUDIT_READ = KeyPermission.AUDIT_READ
 
 NOT_FOUND = problems.NotFoundError
 END_USER = "Your own id of the person."
@@ -77,6 +79,18 @@ EXCHANGE_FIELDS: dict[str, Field] = {
     "end_user": needed(Text, about="Who is signed in to your application there."),
 }
 
+EXPORT_FIELDS: dict[str, Field] = {
+    "provider": Text(about="Only those with this provider.", most=50),
+    "limit": Number(about="How many at most.", least=1, most=transfer.MOST_EXPORTED, default=50),
+    "cursor": LIST_FIELDS["cursor"],
+}
+AUDIT_FIELDS: dict[str, Field] = {
+    "event": Choice(about="Only events of this kind.", options=tuple(Event.values)),
+    "grant": Text(about="Only those about this grant."),
+    "limit": Number(about="How many at most.", least=1, most=audit.MOST_EVENTS, default=50),
+    "cursor": LIST_FIELDS["cursor"],
+}
+
 REFRESH_ERRORS = (
     NOT_FOUND,
     errors.NeedsReconnectError,
@@ -118,6 +132,34 @@ urlpatterns = [
         "grants",
         resource(GET=Operation(grants.list_them, GRANTS_READ, LIST_FIELDS, answers=shapes.GrantPage)),
         name="api-grants",
+    ),
+    # Before the ids.
+    path(
+        "grants/import",
+        resource(
+            POST=Operation(
+                transfer.bring_all_in,
+                GRANTS_WRITE,
+                transfer.IMPORT_FIELDS,
+                answers=shapes.ImportResult,
+                errors=(errors.NotInCatalogError,),
+                largest_body=transfer.LARGEST_IMPORT,
+            )
+        ),
+        name="api-grants-import",
+    ),
+    path(
+        "grants/export",
+        resource(
+            GET=Operation(
+                transfer.take_all_out,
+                KeyPermission.GRANTS_EXPORT,
+                EXPORT_FIELDS,
+                answers=shapes.ExportPage,
+                errors=(problems.ExportRunningError, errors.AuditUnavailableError),
+            )
+        ),
+        name="api-grants-export",
     ),
     path(
         "grants/<str:pk>",
@@ -209,6 +251,15 @@ urlpatterns = [
             )
         ),
         name="api-manage-links",
+    ),
+    path(
+        "audit",
+        resource(
+            GET=Operation(
+                audit.list_events, AUDIT_READ, AUDIT_FIELDS, answers=shapes.AuditPage, errors=(NOT_FOUND,)
+            )
+        ),
+        name="api-audit",
     ),
     path("openapi.json", openapi.openapi, name="api-openapi"),
     path("problems/<str:code>", elsewhere.explain, name="api-problem"),

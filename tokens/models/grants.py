@@ -89,6 +89,8 @@ class Grant(models.Model):
     used_at = models.DateTimeField(null=True, blank=True, help_text="When a token was last handed out.")
     idle_deadline = models.DateTimeField(null=True, blank=True)
     absolute_deadline = models.DateTimeField(null=True, blank=True)
+    # Imported, and nobody has looked yet whose it is and which sites it reaches.
+    undiscovered_since = models.DateTimeField(null=True, blank=True, editable=False)
     revoked_at = models.DateTimeField(null=True, blank=True)
     upstream_revocation = models.CharField(
         max_length=200, blank=True, help_text="What the provider answered."
@@ -150,6 +152,11 @@ class Grant(models.Model):
                 fields=["application", "status", "-connected_at", "-id"], name="grant_list_by_status"
             ),
             models.Index(fields=["provider_config", "account_id"], name="grant_by_account"),
+            models.Index(
+                fields=["undiscovered_since"],
+                condition=models.Q(undiscovered_since__isnull=False),
+                name="grant_undiscovered",
+            ),
             models.Index(fields=["application", "end_user"], name="grant_by_end_user"),
         ]
 
