@@ -9,7 +9,7 @@ PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 unexport PYTHONDONTWRITEBYTECODE
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-refresh bench-sandbox faults pictures lock clean
+.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-refresh bench-scale bench-sandbox faults pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench-read: install ## Measure how many tokens a second one web process hands ou
 
 bench-refresh: install ## Measure how many grants a second one worker refreshes, against a bare loop
 	@exec $(VENV_PYTHON) -m bench.refresh $(ARGS)
+
+bench-scale: install ## Measure claiming and refreshing with 10,000 to 1,000,000 connections stored (12 GB of disk)
+	@exec $(VENV_PYTHON) -m bench.scale $(ARGS)
 
 bench-sandbox: install ## Measure how many token requests a second the sandbox answers
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,27 +38,34 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=int, default=50)
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
-    print(f"machine: {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(machine())
     print(f"settings: {vars(options)}")
+    with running(options.delay_ms) as (servers, port):
+        _measure(options, servers, port)
+
+
+def machine() -> str:
+    """Say what this was measured on, and how busy that was already."""
+    return (
+        f"machine: {platform.platform()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"load {os.getloadavg()[0]:.1f} before the start"
+    )
+
+
+@contextmanager
+def running(delay_ms: int) -> Iterator[tuple[EmbeddedServers, int]]:
+    """Run a PostgreSQL, a Valkey and a sandbox of one's own; their folder goes with them."""
     with tempfile.TemporaryDirectory() as folder:
         servers = EmbeddedServers(Path(folder) / "servers")
         servers.start()
         port = _free_port()
+        order = ["manage.py", "sandbox", "--port", str(port), "--set", f"token_delay_ms={delay_ms}"]
         sandbox = subprocess.Popen(
-            [
-                sys.executable,
-                "manage.py",
-                "sandbox",
-                "--port",
-                str(port),
-                "--set",
-                f"token_delay_ms={options.delay_ms}",
-            ],
-            env={**os.environ, **_environment(servers, port)},
+            [sys.executable, *order], env={**os.environ, **_environment(servers, port)}
         )
         try:
             _wait_for(port)
-            _measure(options, servers, port)
+            yield servers, port
         finally:
             sandbox.terminate()
             sandbox.wait()
@@ -77,7 +86,8 @@ def _environment(servers: EmbeddedServers, port: int) -> dict[str, str]:
     }
 
 
-def _measure(options: argparse.Namespace, servers: EmbeddedServers, port: int) -> None:
+def set_up(servers: EmbeddedServers, port: int) -> tuple[SandboxClient, Any]:
+    """Set Django up on these servers, and return the sandbox and a configuration that it knows."""
     os.environ.update(_environment(servers, port))
     import django
     from django.core.management import call_command
@@ -86,13 +96,17 @@ def _measure(options: argparse.Namespace, servers: EmbeddedServers, port: int) -
     call_command("migrate", verbosity=0)
     client = SandboxClient(f"http://127.0.0.1:{port}")
     client.register_client(CLIENT_ID, CLIENT_SECRET)
-    config = _config()
+    return client, _config()
+
+
+def _measure(options: argparse.Namespace, servers: EmbeddedServers, port: int) -> None:
+    client, config = set_up(servers, port)
     products, floors = [], []
     for run in range(1, options.runs + 1):
-        _store(config, _mint(client, options.grants, first=(2 * run) * options.grants))
+        store(config, mint(client, options.grants, first=(2 * run) * options.grants))
         products.append(_product(options))
         floors.append(
-            _floor(options, client.url, _mint(client, options.grants, first=(2 * run + 1) * options.grants))
+            _floor(options, client.url, mint(client, options.grants, first=(2 * run + 1) * options.grants))
         )
         print(
             f"run {run}: product={products[-1]:.0f}/s floor={floors[-1]:.0f}/s ratio={products[-1] / floors[-1]:.2f}"
@@ -115,14 +129,14 @@ def _config() -> Any:
     return config
 
 
-def _mint(client: SandboxClient, count: int, *, first: int) -> list[dict[str, Any]]:
+def mint(client: SandboxClient, count: int, *, first: int) -> list[dict[str, Any]]:
     minted: list[dict[str, Any]] = []
     while len(minted) < count:
         minted += client.mint(CLIENT_ID, min(1000, count - len(minted)), first=first + len(minted))
     return minted
 
 
-def _store(config: Any, minted: list[dict[str, Any]]) -> None:
+def store(config: Any, minted: list[dict[str, Any]]) -> None:
     from django.utils import timezone
 
     from portal.encryption import seal
