@@ -185,6 +185,8 @@ KEEP_REFRESH_ATTEMPTS_DAYS = env.int("KEEP_REFRESH_ATTEMPTS_DAYS", default=30)
 KEEP_REFRESH_COUNTS_DAYS = env.int("KEEP_REFRESH_COUNTS_DAYS", default=90)
 KEEP_CONNECT_SESSIONS_DAYS = env.int("KEEP_CONNECT_SESSIONS_DAYS", default=30)
 KEEP_WEBHOOKS_DAYS = env.int("KEEP_WEBHOOKS_DAYS", default=30)
+# A revoked connection has no tokens any more; what is left says that it was there.
+KEEP_REVOKED_DAYS = env.int("KEEP_REVOKED_DAYS", default=365)
 # A connection that nobody confirmed is taken back.
 KEEP_UNCONFIRMED_DAYS = env.int("KEEP_UNCONFIRMED_DAYS", default=7)
 CELERY_BEAT_SCHEDULE = {

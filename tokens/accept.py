@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from portal.audit import SYSTEM, record
@@ -10,14 +11,13 @@ from portal.encryption import key_ring
 from portal.models import Event
 from providers.oauth import TokenSet
 from providers.spec import Outcome
-from tokens import schedule
+from tokens import schedule, upstream
 from tokens.models import Grant
 from tokens.raw import raw_cursor
 from tokens.results import FENCED, OVERTAKEN, REVOKED, Committed, token_place
 
 if TYPE_CHECKING:
     import uuid
-    from datetime import timedelta
 
     from tokens.results import Result
 
@@ -77,12 +77,22 @@ def accept(results: list[Result]) -> dict[uuid.UUID, Committed]:
         earlier, is_accepted = found.get(grant_id, ("revoked", False))
         if not is_accepted:
             done[grant_id] = Committed(FENCED, REVOKED if earlier == "revoked" else OVERTAKEN)
+            if earlier == "revoked" and grant_id in found:
+                _end_what_came_too_late(result)
             continue
         done[grant_id] = Committed(Outcome.OK, RECOVERED if result.claim.inflight_since else "", 200)
         if earlier != "active":
             grant = Grant.objects.select_related("provider_config").get(pk=grant_id)
             record(Event.GRANT_RECOVERED, actor=SYSTEM, application=result.config.application, subject=grant)
     return done
+
+
+def _end_what_came_too_late(result: Result) -> None:
+    """Have the provider end a pair that it made for a grant which was taken back meanwhile."""
+    assert isinstance(result.came_to, TokenSet)
+    grant = Grant.objects.select_related("provider_config").get(pk=result.claim.grant_id)
+    token = result.came_to.refresh_token or result.came_to.access_token
+    upstream.write_down(grant, token, after=timedelta(0))
 
 
 def _columns(results: list[Result]) -> dict[str, list[Any]]:

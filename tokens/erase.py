@@ -38,6 +38,7 @@ STATEMENTS = (
     "DELETE FROM tokens_refreshminute WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_refreshcount WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_refreshtotal WHERE provider_config_id = %(config)s",
+    "DELETE FROM tokens_upstreamrevocation WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_grant WHERE provider_config_id = %(config)s",
 )
 

@@ -11,6 +11,7 @@ from django.db import transaction
 
 from portal.audit import SYSTEM
 from portal.models import WebhookAttempt, WebhookEndpoint, WebhookMessage
+from tokens import upstream
 from tokens.clock import database_now
 from tokens.counts import fold
 from tokens.models import (
@@ -67,8 +68,14 @@ def tidy() -> None:
     waited_too_long = Grant.objects.filter(
         status=GrantStatus.PENDING, consented_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)
     )
+    _delete(
+        Grant.objects.filter(
+            status=GrantStatus.REVOKED, revoked_at__lt=now - timedelta(days=settings.KEEP_REVOKED_DAYS)
+        )
+    )
     for grant in waited_too_long.select_related("provider_config__application")[:BATCH]:
         revoke(grant, actor=SYSTEM, reason="nobody confirmed it")
+    upstream.retry_due()
 
 
 def _tidy_webhooks(now: dt.datetime) -> None:

@@ -13,9 +13,8 @@ from django.db.models.functions import Now
 from portal.audit import Actor, record
 from portal.encryption import UnreadableError, unseal
 from portal.models import Event
-from providers import http, oauth
-from providers.catalog_loader import UnknownProviderError, catalog
-from providers.oauth import Answer
+from providers.catalog_loader import catalog
+from tokens import upstream
 from tokens.erase import erase_all_of_provider
 from tokens.models import Grant, GrantStatus, GrantTokens
 
@@ -26,13 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 UPSTREAM_BUDGET = timedelta(seconds=20)
-ENDED_UPSTREAM = "ended at the provider"
 
 
 def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event.GRANT_REVOKED) -> Grant:
     """Erase a grant's tokens and mark it revoked, then try to end it at the provider too.
 
-    Returns the grant with `upstream_revocation` saying what the provider answered. Revoking twice changes nothing.
+    Returns the grant with `upstream_revocation` saying what the provider answered; where it gave no good answer it is
+    asked again later (tokens/upstream.py). Revoking twice changes nothing.
     """
     with transaction.atomic():
         grant = (
@@ -43,6 +42,7 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
         if grant.status == GrantStatus.REVOKED:
             return grant
         token = _token_to_revoke(grant)
+        to_end = upstream.write_down(grant, token)
         GrantTokens.objects.filter(grant=grant).delete()
         grant.status = GrantStatus.REVOKED
         grant.refresh_due_at = grant.next_attempt_at = grant.access_expires_at = None
@@ -58,7 +58,9 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
             subject=grant,
             **({"reason": reason} if reason else {}),
         )
-    grant.upstream_revocation = end_upstream(grant.provider_config, token)
+    grant.upstream_revocation = (
+        upstream.try_to_end(to_end) if to_end else upstream.end_upstream(grant.provider_config, token)
+    )
     Grant.objects.filter(pk=grant.pk).update(upstream_revocation=grant.upstream_revocation)
     grant.refresh_from_db()
     return grant
@@ -95,24 +97,3 @@ def _token_to_revoke(grant: Grant) -> str | None:
         return unseal(tokens, "refresh_token") or unseal(tokens, "access_token")
     except (GrantTokens.DoesNotExist, UnreadableError):
         return None
-
-
-def end_upstream(config: ProviderConfig, token: str | None) -> str:
-    """Ask the provider to end a token (RFC 7009) and return in words what it answered; never raises for that."""
-    try:
-        spec = config.spec
-        if spec.revoke is None:
-            return f"{spec.name} has no way for us to end it there"
-        if token is None:
-            return "there was no readable token to end"
-        request = oauth.revoke_request(spec, config.credentials(), token=token)
-        assert request is not None
-        answer = http.send_blocking(request)
-    except (UnknownProviderError, UnreadableError):
-        return "the provider could not be asked"
-    if isinstance(answer, Answer):
-        # RFC 7009 section 2.2: 200 also for a token that was unknown.
-        return (
-            ENDED_UPSTREAM if answer.status == 200 else f"the provider answered with status {answer.status}"
-        )
-    return f"the provider gave no answer ({answer.reason})"

@@ -121,3 +121,12 @@ def test_doing_it_twice_does_no_harm() -> None:
 
     assert Grant.objects.get(pk=grant.pk).status == GrantStatus.ACTIVE
     assert GrantTokens.objects.filter(grant=grant).exists()
+
+
+def test_a_revoked_connection_is_listed_as_long_as_the_settings_say() -> None:
+    old, young, alive = GrantFactory(revoked=True), GrantFactory(revoked=True), GrantFactory()
+    Grant.objects.filter(pk=old.pk).update(revoked_at=database_now() - timedelta(days=366))
+
+    tidy()
+
+    assert set(Grant.objects.values_list("pk", flat=True)) == {young.pk, alive.pk}

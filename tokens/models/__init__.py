@@ -6,6 +6,7 @@ from tokens.models.grants import Grant, GrantStatus, GrantTokens, Site
 from tokens.models.idempotency import KeptAnswer
 from tokens.models.journal import RefreshAttempt, Trigger
 from tokens.models.manage import ManageLink
+from tokens.models.revocations import UpstreamRevocation
 
 __all__ = [
     "AuthorizationRequest",
@@ -22,4 +23,5 @@ __all__ = [
     "RefreshTotal",
     "Site",
     "Trigger",
+    "UpstreamRevocation",
 ]

@@ -147,6 +147,13 @@ class Grant(models.Model):
                 condition=models.Q(status="active") & ~models.Q(fail_outcome=""),
                 name="grant_failing",
             ),
+            # What housekeeping looks for.
+            models.Index(
+                fields=["revoked_at"], condition=models.Q(status="revoked"), name="grant_lately_revoked"
+            ),
+            models.Index(
+                fields=["consented_at"], condition=models.Q(status="pending"), name="grant_unconfirmed"
+            ),
             models.Index(fields=["application", "-connected_at", "-id"], name="grant_list"),
             models.Index(
                 fields=["application", "status", "-connected_at", "-id"], name="grant_list_by_status"

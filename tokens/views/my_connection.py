@@ -13,7 +13,8 @@ from portal.audit import end_user_of
 from portal.models import AuditEvent, Event
 from tokens.connect import is_grant_in_browser
 from tokens.models import Grant, GrantStatus
-from tokens.revoke import ENDED_UPSTREAM, revoke
+from tokens.revoke import revoke
+from tokens.upstream import ENDED_UPSTREAM
 from tokens.views.browser import browser_of, in_plain_words, member_at
 from tokens.views.connect import SeeOther
 from tokens.views.failure import failure_page

@@ -1,0 +1,136 @@
+"""What must be ended at a provider is ended there, sooner or later, and forgotten then."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from portal.audit import SYSTEM
+from portal.encryption import unseal
+from providers.oauth import TokenSet
+from tests.factories import CANARY, GrantFactory, database_now
+from tests.tokens.made_up import made_up_provider
+from tokens.claim import claim_one
+from tokens.commit import commit
+from tokens.models import Grant, Trigger, UpstreamRevocation
+from tokens.results import Result
+from tokens.revoke import revoke
+from tokens.upstream import PAUSES, retry_due
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from providers.models import ProviderConfig
+    from providers.sandbox.thread import SandboxThread
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+REVOKE = "/generic/revoke"
+
+
+@pytest.fixture
+def hub(sandbox: SandboxThread, tmp_path: Path, settings: Any) -> ProviderConfig:
+    return made_up_provider(sandbox, tmp_path, settings)
+
+
+def due_now() -> None:
+    UpstreamRevocation.objects.update(next_try_at=database_now())
+
+
+def said(grant: Grant) -> str:
+    return Grant.objects.get(pk=grant.pk).upstream_revocation
+
+
+def test_what_the_provider_ends_at_once_leaves_nothing_behind(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = GrantFactory(provider_config=hub)
+
+    revoke(grant, actor=SYSTEM)
+
+    assert said(grant) == "ended at the provider"
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_a_provider_that_is_down_is_asked_again_with_the_token_sealed_meanwhile_c1(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = GrantFactory(provider_config=hub)
+    sandbox.fault("status_before", on=REVOKE, status=503)
+
+    revoke(grant, actor=SYSTEM)
+    first, row = said(grant), UpstreamRevocation.objects.get()
+    sealed, opened = bytes(row.token), unseal(row, "token")
+    retry_due()
+    too_early = len(sandbox.ledger(REVOKE))
+    due_now()
+    retry_due()
+
+    assert first == "the provider answered with status 503; we try again"
+    assert CANARY.encode() not in sealed
+    assert opened == f"{CANARY}-refresh-token"
+    assert too_early == 1
+    assert said(grant) == "ended at the provider"
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_after_the_last_try_the_token_is_erased_and_the_page_says_so(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = GrantFactory(provider_config=hub)
+    sandbox.fault("status_before", on=REVOKE, status=503, times=-1)
+    revoke(grant, actor=SYSTEM)
+
+    for _ in PAUSES:
+        due_now()
+        retry_due()
+
+    assert len(sandbox.ledger(REVOKE)) == len(PAUSES) + 1
+    assert said(grant) == "the provider answered with status 503; we gave up after 8 tries"
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_a_pair_that_came_after_the_revocation_is_ended_too(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grant = GrantFactory(provider_config=hub, due=True)
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    assert claim is not None
+    revoke(grant, actor=SYSTEM)
+
+    commit([Result(claim, hub, TokenSet("late-access", "late-refresh", timedelta(hours=1), None))])
+    late = unseal(UpstreamRevocation.objects.get(), "token")
+    retry_due()
+
+    assert late == "late-refresh"
+    assert len(sandbox.ledger(REVOKE)) == 2
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_a_process_that_dies_before_it_asks_leaves_the_order_behind(
+    hub: ProviderConfig, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grant = GrantFactory(provider_config=hub)
+
+    def die(row: UpstreamRevocation) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tokens.upstream.try_to_end", die)
+    with pytest.raises(KeyboardInterrupt):
+        revoke(grant, actor=SYSTEM)
+    monkeypatch.undo()
+    due_now()
+    retry_due()
+
+    assert said(grant) == "ended at the provider"
+
+
+def test_where_the_provider_has_no_way_nothing_is_kept() -> None:
+    grant = GrantFactory()
+
+    revoke(grant, actor=SYSTEM)
+
+    assert said(grant) == "Atlassian has no way for us to end it there"
+    assert not UpstreamRevocation.objects.exists()
