@@ -18,22 +18,31 @@ from pythonjsonlogger.json import JsonFormatter
 current_request_id: contextvars.ContextVar[str] = contextvars.ContextVar("current_request_id", default="")
 current_task_id: contextvars.ContextVar[str] = contextvars.ContextVar("current_task_id", default="")
 
+_NAMES = (
+    "access_token|refresh_token|client_secret|code_verifier|code|state|password|secret|token|authorization"
+)
 _SECRETS = re.compile(
-    r"""(?ix)
-    (?P<name>\b(?:access_token|refresh_token|client_secret|code_verifier|code|state|password|secret|token|authorization)
+    rf"""(?ix)
+    (?P<name>\b(?:{_NAMES})
         ["']?\s*[=:]\s*["']?(?:bearer\s+|basic\s+)?)
-    [^\s"'&,;}\])]+
-    | (?P<key>dpk_[0-9A-Za-z]{12}_)[0-9A-Za-z]+
+    [^\s"'&,;}}\])]+
+    | (?P<key>dpk_[0-9A-Za-z]{{12}}_)[0-9A-Za-z]+
     | (?P<webhook>whsec_)[0-9A-Za-z+/=_-]+
     | (?P<jwt>eyJ)[\w-]+\.[\w.-]+
     # Links whose last part is the secret: Django logs the path of every 4xx.
-    | (?P<path>/(?:invitations|connect|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{16,}
+    | (?P<path>/(?:invitations|connect|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{{16,}}
     """
 )
+# Without one of these nothing of the above can be found; most texts have none, and this is told at once.
+_SUSPECT = re.compile(r"[=:/]|(?i:dpk_|whsec_|eyj)")
+_PLAIN = (int, float, bool, type(None))
+_SECRET_FIELDS = frozenset(_NAMES.split("|"))
 
 
 def redact(text: str) -> str:
     """Replace values that look like secrets; the last net, not the first."""
+    if not _SUSPECT.search(text):
+        return text
     return _SECRETS.sub(
         lambda match: (match["name"] or match["key"] or match["webhook"] or match["path"] or "") + "[hidden]",
         text,
@@ -73,28 +82,23 @@ class JsonLineFormatter(JsonFormatter):
     ) -> None:
         """Put the fields in an order that reads well, redact their texts, and leave objects out."""
         super().add_fields(log_data, record, message_dict)
-        ids = {"request_id": request_id_of(record), "task_id": current_task_id.get()}
-        fields = {
+        fields: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
             "logger": record.name,
-            **{name: value for name, value in ids.items() if value},
-            **log_data,
         }
+        if request_id := request_id_of(record):
+            fields["request_id"] = request_id
+        if task_id := current_task_id.get():
+            fields["task_id"] = task_id
+        for name, value in log_data.items():
+            if isinstance(value, str):
+                fields[name] = "[hidden]" if name.lower() in _SECRET_FIELDS else redact(value)
+            # A request or a task, such as Django and Celery add, could hold anything.
+            elif isinstance(value, _PLAIN):
+                fields[name] = value
         log_data.clear()
-        log_data.update(
-            {name: _without_secrets(name, value) for name, value in fields.items() if _is_plain(value)}
-        )
-
-
-def _is_plain(value: object) -> bool:
-    """Tell whether a field says what it is: a request or a task, such as Django and Celery add, could hold anything."""
-    return value is None or isinstance(value, str | int | float | bool)
-
-
-def _without_secrets(name: str, value: Any) -> Any:
-    """Return a field's value, hidden if the field is called like a secret."""
-    return redact(f"{name}={value}")[len(name) + 1 :] if isinstance(value, str) else value
+        log_data.update(fields)
 
 
 def make_formatter() -> logging.Formatter:

@@ -55,7 +55,7 @@ class MeasuredMiddleware:
         took = time.perf_counter() - started
         view = metrics.name_of(request)
         metrics.count_request(view, request.method or "", response.status_code, took)
-        if view not in metrics.ASKED_ALL_THE_TIME:
+        if view not in metrics.ASKED_ALL_THE_TIME and access_logger.isEnabledFor(logging.INFO):
             access_logger.info(
                 "%s %s %d in %.0f ms",
                 request.method,

@@ -16,6 +16,8 @@ WIDTH, LEFT, TOP, FLOOR, SLOTS = 710, 34, 12, 112, 672
 HEIGHT = FLOOR + 22
 # Of the room that a bar has, what stays empty beside it.
 GAP = 0.28
+# How wide a label under the axis is.
+TICK = 34
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,8 @@ def ticks(span: Span, starts: list[dt.datetime]) -> list[Mark]:
     """Return the labels under the axis of time, and where they stand."""
     room = SLOTS / span.count
     return [
-        Mark(f"{start:{span.tick_clock}}", x=round(LEFT + 4 + number * room, 1))
+        # One that stood at the very edge would be cut.
+        Mark(f"{start:{span.tick_clock}}", x=round(LEFT + 4 + min(number * room, SLOTS - TICK), 1))
         for number, start in enumerate(starts)
         if not (start - EPOCH) % span.tick
     ]

@@ -58,3 +58,21 @@ def test_the_sentence_names_the_hours_of_failures():
     assert drawn.sentence == (
         "13 refreshes in the last 24 hours, by half hour; 3 failed, between 10:30 and 12:00 UTC."
     )
+
+
+@pytest.mark.parametrize("span", spans.SPANS.values(), ids=lambda span: span.name)
+def test_no_label_is_cut_at_the_edge(span):
+    for minutes in range(0, 24 * 60, 10):
+        drawn = chart.draw({}, NOW + dt.timedelta(minutes=minutes), span)
+
+        assert drawn.hours
+        assert all(0 < mark.x <= drawn.width - 34 for mark in drawn.hours)
+
+
+def test_an_axis_of_rates_reads_well_however_small_they_are():
+    start = spans.WEEK.starts_of(NOW)[3]
+
+    for count, levels in ((1, ["0.01", "0.005"]), (240, ["1", "0.5"]), (2_400_000, ["10k", "5,000"])):
+        drawn = chart.draw({start: (count, 0)}, NOW, spans.WEEK, is_rate=True)
+
+        assert [mark.text for mark in drawn.levels] == levels
