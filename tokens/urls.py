@@ -2,10 +2,12 @@
 
 from django.urls import include, path
 
+from tokens.api.reference import reference
 from tokens.views import grant_actions, grants, guide, health, let_end, links, metrics, overview
 
 urlpatterns = [
     path("metrics", metrics.metrics, name="metrics"),
+    path("api/docs", reference, name="api-reference"),
     path("api/v1/", include("tokens.api.urls")),
     path("", include("tokens.connect_urls")),
     path("applications/<slug:slug>/", overview.application_overview, name="application-overview"),

@@ -160,6 +160,7 @@ LOOKS = {
     "off-overview": Look(f"{APP}/off/", "Overview"),
     "off-provider": Look(f"{APP}/off/providers/atlassian/", "This provider is disabled"),
     "archived-overview": Look(f"{APP}/archived/", "This application is archived"),
+    "api-reference": Look("/api/docs", "Every error, and what to do", who="nobody"),
     # --- what is not there, or not for everybody
     "forbidden": Look(f"{APP}/full/settings/", "You may not do that", who="support"),
     "not-found": Look(f"{APP}/never-heard-of/", "There is nothing here"),

@@ -267,6 +267,7 @@ ADDRESSES: dict[str, Address] = {
     "api-connect-sessions": Address(_nothing, NO_METHOD, NO_KEY),
     "api-connect-session": Address(_session, NO_KEY, NO_METHOD),
     "api-connect-exchange": Address(_nothing, NO_METHOD, NO_KEY),
+    "api-reference": Address(_nothing, everybody(), nobody(is_public=True)),
     "api-problem": Address(lambda world: ["not_found"], everybody(), NO_METHOD),
     "api-nothing": Address(lambda world: ["nothing/here"], everybody(404), everybody(404)),
     # --- end users: no login, the browser that connects is what counts

@@ -55,7 +55,10 @@ def show(call: Call, *, pk: str) -> JsonResponse:
 
 
 def exchange(call: Call) -> JsonResponse:
-    """Trade the one-time code for the grant, which is active from now on (A5)."""
+    """Trade the one-time code for the grant, which is active from now on.
+
+    Only this makes it active: whoever was sent somebody else's link gains nothing.
+    """
     code, end_user = call.fields["code"], call.fields["end_user"]
     # A code for a provider that the key may not be used for stays good for the key that may.
     if not call.sessions().filter(return_code_digest=digest(code)).exists():

@@ -60,7 +60,7 @@ IDEMPOTENCY_KEY = {
 @require_safe
 def openapi(request: HttpRequest) -> JsonResponse:
     """Answer with the document."""
-    return JsonResponse(document(), headers={"Cache-Control": "public, max-age=300"})
+    return JsonResponse(document())
 
 
 @functools.cache
