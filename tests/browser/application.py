@@ -41,6 +41,7 @@ class Application:
         self.may_answer = threading.Event()
         self.may_answer.set()
         self.headers: dict[str, str] = {}
+        self.page = PAGE.format(portal=portal)
         self.session_url = ""
 
     def call(self, path: str, **fields: object) -> dict[str, Any]:
@@ -77,11 +78,11 @@ def application_at(portal: str, key: str) -> Iterator[Application]:
         def do_GET(self) -> None:
             # Browsers ask for an icon as well.
             is_page = urlsplit(self.path).path == "/"
-            self.answer(PAGE.format(portal=portal) if is_page else "", "text/html", 200)
+            self.answer(application.page if is_page else "", "text/html", 200)
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.path == "/session":
+            if self.path.endswith("/session"):
                 found = application.make_session()
             else:
                 found = application.exchange(json.loads(body))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
 
@@ -10,9 +11,12 @@ from playwright.sync_api import expect
 
 from portal import api_keys
 from portal.audit import SYSTEM
+from providers.models import ProviderConfig
 from tests.browser.application import application_at
 from tests.browser.looks import errors_of
+from tests.processes import ROOT
 from tests.tokens.connecting import configured, only_grant
+from tokens.guide import snippets
 from tokens.models import ConnectSession, Grant, GrantStatus
 
 if TYPE_CHECKING:
@@ -220,6 +224,28 @@ def test_without_a_pop_up_or_somebody_who_waits_the_page_comes_back_by_itself(
     consent(page)
     finish(page)
     page.get_by_text("grant active").wait_for()
+
+
+def test_the_page_in_the_manual_and_on_the_portal_works_as_it_is_pasted(
+    page: Page, shop: Application
+) -> None:
+    manual = (ROOT / "docs" / "connect-js.md").read_text().replace("https://portal.example.com", shop.portal)
+    pasted, variant = (re.search(rf"```{kind}\n(.*?)```", manual, re.DOTALL)[1] for kind in ("html", "js"))
+    config = ProviderConfig.objects.select_related("application").get()
+    assert pasted == next(each.text for each in snippets(config.application, config) if each.name == "html")
+    shop.page = f"<!doctype html><html lang='en'><title>Settings</title><body>{pasted}</body></html>"
+
+    page.goto(shop.url)
+    popup = press(page)
+    with popup.expect_event("close"):
+        consent(popup)
+        finish(popup)
+    page.get_by_text("Atlassian is connected.").wait_for()
+
+    with page.expect_popup() as opened:
+        page.evaluate(f"(token) => {{ {variant} }}", "a CSRF token")
+    opened.value.get_by_role("button", name="Connect Atlassian").wait_for()
+    assert errors_of(page) == []
 
 
 def test_a12_a_page_of_another_origin_that_opened_the_link_hears_nothing(
