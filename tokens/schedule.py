@@ -19,7 +19,7 @@ UNREACHABLE_PAUSES = [timedelta(seconds=seconds) for seconds in (5, 15, 60)]
 LATE_PAUSES = [timedelta(seconds=seconds) for seconds in (30, 120, 600, 1800)]
 HELD_PAUSES = [timedelta(minutes=minutes) for minutes in (2, 5, 10, 20, 30)]
 THROTTLED_PAUSE = timedelta(seconds=30)
-# Stay clear of the leeway's end: our clock and the provider's need not agree to the second.
+# Stay clear of the leeway's end, by a quarter of a short one: our clock and the provider's need not agree to the second.
 LEEWAY_MARGIN = timedelta(seconds=30)
 
 
@@ -77,7 +77,8 @@ def pause_after_ambiguous(
     if policy.rotation in (Rotation.STATIC, Rotation.KEEP_OLD):
         return _step(AMBIGUOUS_PAUSES, tries)
     if policy.leeway:
-        left = policy.leeway - LEEWAY_MARGIN - inflight_for
+        margin = min(LEEWAY_MARGIN, policy.leeway / 4)
+        left = policy.leeway - margin - inflight_for
         if left > timedelta(0):
             return min(_step(AMBIGUOUS_PAUSES, tries), left)
         return _step(LATE_PAUSES, tries - len(AMBIGUOUS_PAUSES))

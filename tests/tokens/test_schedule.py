@@ -102,3 +102,19 @@ def test_an_answer_without_a_lifetime_lives_as_the_catalog_says() -> None:
     assert schedule.access_lifetime(ATLASSIAN, token_set(None)) == timedelta(hours=1)
     assert schedule.access_lifetime(RefreshPolicy(Rotation.NONE), token_set(None)) is None
     assert schedule.access_lifetime(ATLASSIAN, token_set(timedelta(minutes=2))) == timedelta(minutes=2)
+
+
+def test_a_short_leeway_is_used_as_well() -> None:
+    policy = RefreshPolicy(Rotation.GRACE, leeway=timedelta(seconds=20))
+    asked = [timedelta(0)]
+    for tries in range(3):
+        pause = schedule.pause_after_ambiguous(
+            policy, tries=tries, inflight_for=asked[-1], access_left=timedelta(minutes=30)
+        )
+        asked.append(asked[-1] + pause)
+
+    assert [moment for moment in asked[1:] if moment < policy.leeway] == [
+        timedelta(seconds=2),
+        timedelta(seconds=12),
+        timedelta(seconds=15),
+    ]
