@@ -142,6 +142,11 @@ class RefreshPolicy:
             return None
         return self.idle_limit.days // 6, self.idle_limit.days // 3
 
+    @property
+    def is_strict(self) -> bool:
+        """Tell whether a refresh token that is used twice may end the grant, however soon."""
+        return self.rotation is Rotation.STRICT or (self.rotation is Rotation.GRACE and not self.leeway)
+
 
 @dataclass(frozen=True)
 class CallLimits:

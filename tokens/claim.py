@@ -60,12 +60,16 @@ class Claim:
     is_read: bool = False
 
 
+# Where a second use of the token ends the grant, a claim that runs out with nothing written down is not followed by
+# another before the access token is used up: its owner may only be slow.
 _CLAIM = """
 WITH picked AS ({picked}),
 claimed AS (
     UPDATE tokens_grant g
     SET claim_owner = gen_random_uuid(), claim_epoch = g.claim_epoch + 1, claim_until = clock_timestamp() + %(lease)s,
-        inflight_gen = g.gen, inflight_since = coalesce(g.inflight_since, clock_timestamp())
+        inflight_gen = g.gen, inflight_since = coalesce(g.inflight_since, clock_timestamp()),
+        refresh_due_at = CASE WHEN p.is_strict THEN greatest(g.refresh_due_at, g.access_expires_at) ELSE g.refresh_due_at END,
+        next_attempt_at = CASE WHEN p.is_strict THEN g.access_expires_at ELSE g.next_attempt_at END
     FROM picked p WHERE g.id = p.id
     RETURNING g.id, g.application_id, g.provider_config_id, g.gen, g.claim_epoch, p.inflight_since,
         p.fail_outcome = 'grant_dead', p.problem_code
@@ -83,7 +87,7 @@ FROM claimed LEFT JOIN tokens_granttokens t ON t.grant_id = claimed.id
 # So many of each configuration, in due order. What a condition on an index is compared with must be stable, hence
 # statement_timestamp() and not clock_timestamp().
 _DUE = """
-    SELECT g.id, g.inflight_since, g.fail_outcome, c.problem_code
+    SELECT g.id, g.inflight_since, g.fail_outcome, c.problem_code, c.provider_id = ANY(%(strict)s) AS is_strict
     FROM unnest(%(configs)s::uuid[], %(rooms)s::int[], %(skips)s::int[]) AS r (config_id, room, skip)
     JOIN providers_providerconfig c ON c.id = r.config_id
     CROSS JOIN LATERAL (
@@ -97,7 +101,7 @@ _DUE = """
 """
 
 _ONE = """
-    SELECT g.id, g.inflight_since, g.fail_outcome, c.problem_code
+    SELECT g.id, g.inflight_since, g.fail_outcome, c.problem_code, c.provider_id = ANY(%(strict)s) AS is_strict
     FROM tokens_grant g
     JOIN providers_providerconfig c ON c.id = g.provider_config_id AND c.is_enabled AND c.provider_id = ANY(%(known)s)
     JOIN portal_application a ON a.id = c.application_id AND a.archived_at IS NULL
@@ -220,7 +224,13 @@ def _claim_in_turn(
 
 def _claim(cursor: CursorWrapper, picked: str, params: dict[str, Any], trigger: Trigger) -> list[Claim]:
     # The process is asked each time: Celery forks the one that works from one that has imported this already.
-    params = {**params, "lease": LEASE, "trigger": trigger.value, "worker": f"{HOST}:{os.getpid()}"}
+    params = {
+        **params,
+        "lease": LEASE,
+        "trigger": trigger.value,
+        "worker": f"{HOST}:{os.getpid()}",
+        "strict": [name for name, spec in catalog().items() if spec.refresh.is_strict],
+    }
     started = time.monotonic()
     cursor.execute(_CLAIM.format(picked=picked), params)
     send_before = started + LEASE_SLACK.total_seconds() / 2

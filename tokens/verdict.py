@@ -46,6 +46,9 @@ def apply_failure(result: Result, failure: Failure, now: dt.datetime) -> Committ
     pause = _pause(policy, grant, failure, tries=tries, now=now)
     if failure.outcome is not Outcome.AMBIGUOUS:
         _spent_nothing(claim, grant)
+        if policy.is_strict:
+            # The claim has put it off until the access token is used up.
+            grant.refresh_due_at, grant.next_attempt_at = now, None
     if grant.status != GrantStatus.ACTIVE:
         # Somebody tried one that had ended: why it ended stays, and nothing waits for another try.
         grant.inflight_gen = grant.inflight_since = None

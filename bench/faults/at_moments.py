@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from django.db import connection
 
 from bench.faults import clock
+from bench.faults.catalog import READ_TIMEOUT_S
 from bench.faults.judge import calls_of
 from bench.faults.recovery import database_is_back
-from bench.faults.stage import READ_TIMEOUT_S, wait_until
-from bench.faults.world import new_cell
+from bench.faults.stage import wait_until
+from bench.faults.world import new_cell, put_away
 from tokens import moments
 
 if TYPE_CHECKING:
@@ -31,12 +32,13 @@ DATABASE = "PostgreSQL stopped (immediate) and started"
 BROKER = "broker flushed, killed and started"
 SENT = "sent, before the provider's commit"
 PROVIDER_COMMITTED = "after the provider's commit"
+READ = "answer read, before our commit"
 MOMENTS = {
     "before the claim": moments.BEFORE_CLAIM,
     "claimed, not sent": moments.AFTER_CLAIM,
     SENT: "",
     PROVIDER_COMMITTED: "",
-    "answer read, before our commit": moments.BEFORE_COMMIT,
+    READ: moments.BEFORE_COMMIT,
     "after our commit": moments.AFTER_COMMIT,
 }
 
@@ -44,12 +46,15 @@ MOMENTS = {
 def run_at(patience: Patience, fault: str, at: str, *, grants: int, provider: str = "quick") -> Cell:
     """Bring a worker to the moment, let the fault happen, let the system recover, and judge."""
     cell = new_cell(patience.stage.sandbox, fault, at, grants=grants, provider=provider)
+    cell.may_lose = cell.is_strict and fault == KILL and at in (SENT, PROVIDER_COMMITTED, READ)
     pid = _bring_to(patience, cell, at)
     cell.began = patience.now()
     undo = FAULTS[fault](patience, cell, at, pid)
     patience.recover([cell])
     if undo is not None:
         patience.settle()
+        # Before their next refresh is due by the clock as it was.
+        put_away(cell)
         undo()
     patience.judge([cell])
     patience.stage.sandbox.clear_faults()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.faults.stage import READ_TIMEOUT_S
+from bench.faults.catalog import READ_TIMEOUT_S
 from bench.faults.world import SECRET, new_cell
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run_all(
     for order in ORDERS:
         cell = new_cell(sandbox, order.name, order.at, grants=grants, provider=provider, is_due=False)
         sandbox.fault(order.kind, client_id=cell.client_id, times=grants * times, **order.options)
-        cell.may_lose = provider == "strict" and order.at == AFTER
+        cell.may_lose = cell.is_strict and order.at == AFTER
         cells.append(cell)
     stormed = new_cell(
         sandbox, f"429 storm, {storm} due", REFUSED, grants=storm, provider=provider, is_due=False

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.request import urlopen
 
+from bench.faults.catalog import write_catalog
 from bench.faults.relay import Relay
 from portal.embedded import EmbeddedServers
 from portal.local.environment import ROOT, new_encryption_key
@@ -23,16 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 INSTANCE = "the-bench"
-# Seconds for one answer at the bench's providers; everything else about time is production's.
-READ_TIMEOUT_S = 2
-WORKERS = 2
 
 
 class Stage:
     """All processes of one run. Their logs, sockets and data are below `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, workers: int = 2, leeway: int = 60) -> None:
         self.folder = folder
+        self._most_workers, self._leeway = workers, leeway
         self.moments = folder / "moments"
         self.moments.mkdir()
         # Ends everything if we are killed.
@@ -52,7 +51,9 @@ class Stage:
     def open(self) -> None:
         """Start servers and sandbox, and set our own environment, so that Django can be set up here."""
         self.servers.start()
-        _write_catalog(self.folder / "catalog", relay=self.relay.port, plain=self._sandbox_port)
+        write_catalog(
+            self.folder / "catalog", relay=self.relay.port, plain=self._sandbox_port, leeway=self._leeway
+        )
         self.environment = {
             "SECRET_KEY": "bench" * 12,
             "ENCRYPTION_KEYS": new_encryption_key(),
@@ -110,7 +111,7 @@ class Stage:
     def refill(self) -> None:
         """Let there be as many workers as usual again."""
         self.workers = {name: pid for name, pid in self.workers.items() if exists(pid)}
-        while len(self.workers) < WORKERS:
+        while len(self.workers) < self._most_workers:
             self._named += 1
             name = f"worker-{self._named}"
             assert self._nursery is not None
@@ -198,36 +199,6 @@ class Stage:
             self._nursery.communicate()
         self.servers.stop(force=True)
         self._watchdog.close()
-
-
-def _write_catalog(folder: Path, *, relay: int, plain: int) -> None:
-    """Write the bench's providers: Atlassian to the letter, but for the read deadline, and one change each."""
-    folder.mkdir()
-    quick = _changed(
-        (ROOT / "providers" / "catalog" / "atlassian.toml").read_text(),
-        ("timeout = 20", f"timeout = {READ_TIMEOUT_S}"),
-    )
-    own_host = ("has_sandbox = true", "has_sandbox = false")
-    real = 'url = "https://auth.atlassian.com/oauth/token"'
-    changes = {
-        "quick": [],
-        # Nothing may come back, not even at once.
-        "strict": [('rotation = "grace"', 'rotation = "strict"'), ("leeway = 600\n", "")],
-        "refused": [own_host, (real, f'url = "http://127.0.0.1:{relay}/oauth/token"')],
-        "nowhere": [own_host, (real, 'url = "https://no-such-host.invalid/oauth/token"')],
-        "plain": [own_host, (real, f'url = "https://127.0.0.1:{plain}/oauth/token"')],
-    }
-    for name, mine in changes.items():
-        text = _changed(quick, ('id = "atlassian"', f'id = "{name}"'), *mine)
-        (folder / f"{name}.toml").write_text(text)
-
-
-def _changed(text: str, *changes: tuple[str, str]) -> str:
-    for old, new in changes:
-        if text.count(old) != 1:
-            raise SystemExit(f"The catalog file has changed: {old!r} is in it {text.count(old)} times.")
-        text = text.replace(old, new)
-    return text
 
 
 def exists(pid: int) -> bool:

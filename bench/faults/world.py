@@ -14,10 +14,12 @@ from providers.sandbox.tokens import digest
 
 if TYPE_CHECKING:
     import uuid
+    from collections.abc import Sequence
 
     from providers.models import ProviderConfig
     from providers.sandbox.client import SandboxClient
 
+SCOPES = ["read:me", "offline_access", "read:jira-work", "read:jira-user"]
 SECRET = "ATOAbench-CANARY-7f3a-secret"
 _numbers = itertools.count(1)
 
@@ -37,6 +39,7 @@ class Cell:
     is_hopeless: bool = False
     # The reference says that no client can help here (a provider without a leeway).
     may_lose: bool = False
+    is_strict: bool = False
     began: float = 0.0
     recovered: float | None = None
     lost: int = 0
@@ -64,48 +67,75 @@ def new_cell(
 
     Where is_due is false the engine leaves them alone, and only a reader refreshes them.
     """
-    from portal.encryption import seal
-    from portal.models import Application
-    from providers.models import ProviderConfig
-    from tokens.models import Grant, GrantTokens
-
     number = next(_numbers)
-    scopes = ["read:me", "offline_access", "read:jira-work", "read:jira-user"]
     client_id = f"Cell{number:028d}"
     sandbox.register_client(client_id, SECRET)
     minted = sandbox.mint(client_id, grants, first=number * 1000)
     calls = sandbox.ledger()
     now = database_now()
+    due_at = now - dt.timedelta(seconds=1) if is_due else now + dt.timedelta(hours=24)
     # Whole or not at all: beat proposes every second.
     with transaction.atomic():
-        application = Application.objects.create(name=f"{fault}, {at}"[:100], slug=f"cell-{number}")
-        config = ProviderConfig(
-            application=application, provider_id=provider, client_id=client_id, scopes=scopes
-        )
-        config.set_client_secret(SECRET)
-        config.save()
+        config = new_config(f"{fault}, {at}"[:100], f"cell-{number}", provider=provider, client_id=client_id)
         cell = Cell(fault, at, config, [], {}, calls[-1]["n"] if calls else 0)
-        for one in minted:
-            grant = Grant.objects.create(
-                application=application,
-                provider_config=config,
-                end_user=one["account"],
-                account_id=one["account_id"],
-                status="active",
-                requested_scopes=scopes,
-                granted_scopes=scopes,
-                refreshed_at=now - dt.timedelta(minutes=55),
-                access_expires_at=now + dt.timedelta(seconds=life),
-                refresh_due_at=now - dt.timedelta(seconds=1) if is_due else now + dt.timedelta(hours=24),
-                confirmed_at=now,
-            )
-            tokens = GrantTokens(grant=grant)
-            seal(tokens, "access_token", one["access_token"])
-            seal(tokens, "refresh_token", one["refresh_token"])
-            tokens.save(force_insert=True)
-            cell.grants.append(grant.pk)
-            cell.known[digest(one["refresh_token"])] = (grant.pk, 0)
+        cell.is_strict = provider == "strict"
+        stored = store(
+            config, minted, expires_at=now + dt.timedelta(seconds=life), due_at=[due_at] * len(minted)
+        )
+        for grant, one in zip(stored, minted, strict=True):
+            cell.grants.append(grant)
+            cell.known[digest(one["refresh_token"])] = (grant, 0)
     return cell
+
+
+def new_config(name: str, slug: str, *, provider: str, client_id: str) -> ProviderConfig:
+    """Make an application with a provider configuration."""
+    from portal.models import Application
+    from providers.models import ProviderConfig
+
+    application = Application.objects.create(name=name, slug=slug)
+    config = ProviderConfig(application=application, provider_id=provider, client_id=client_id, scopes=SCOPES)
+    config.set_client_secret(SECRET)
+    config.save()
+    return config
+
+
+def store(
+    config: ProviderConfig,
+    minted: Sequence[dict[str, Any]],
+    *,
+    expires_at: dt.datetime,
+    due_at: Sequence[dt.datetime],
+) -> list[uuid.UUID]:
+    """Store grants as the sandbox has minted them, each due at its time; return their ids."""
+    from portal.encryption import seal
+    from tokens.models import Grant, GrantTokens
+
+    grants = [
+        Grant(
+            application=config.application,
+            provider_config=config,
+            end_user=one["account"],
+            account_id=one["account_id"],
+            status="active",
+            requested_scopes=SCOPES,
+            granted_scopes=SCOPES,
+            refreshed_at=expires_at - dt.timedelta(seconds=one["expires_in"]),
+            access_expires_at=expires_at,
+            refresh_due_at=due,
+            confirmed_at=expires_at,
+        )
+        for one, due in zip(minted, due_at, strict=True)
+    ]
+    Grant.objects.bulk_create(grants)
+    rows = []
+    for grant, one in zip(grants, minted, strict=True):
+        row = GrantTokens(grant=grant)
+        seal(row, "access_token", one["access_token"])
+        seal(row, "refresh_token", one["refresh_token"])
+        rows.append(row)
+    GrantTokens.objects.bulk_create(rows)
+    return [grant.pk for grant in grants]
 
 
 def grants_of(cell: Cell) -> Any:
