@@ -9,7 +9,7 @@ PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 unexport PYTHONDONTWRITEBYTECODE
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-refresh bench-scale bench-sandbox faults pictures lock clean
+.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-refresh bench-scale bench-sandbox bench-soak faults pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,7 +64,11 @@ bench-scale: install ## Measure claiming and refreshing with 10,000 to 1,000,000
 bench-sandbox: install ## Measure how many token requests a second the sandbox answers
 	@exec $(VENV_PYTHON) -m bench.sandbox $(ARGS)
 
-faults: install ## Kill, stop and starve everything at every moment, and show what was lost (ARGS="--seed 7")
+bench-soak: install ## Keep 50,000 one-minute tokens fresh for ten minutes, with faults and readers (ARGS="--minutes 1")
+	@exec $(VENV_PYTHON) -m bench.soak $(ARGS)
+
+faults: install-dev ## Kill, stop and starve everything at every moment, and show what was lost (ARGS="--seed 7")
+	@INVARIANT_EXAMPLES=150 $(VENV_PYTHON) -m pytest -q --timeout 900 tests/faults/test_invariants.py
 	@exec $(VENV_PYTHON) -m bench.faults $(ARGS)
 
 pictures: install-dev ## Take the README's pictures anew

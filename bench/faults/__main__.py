@@ -41,13 +41,15 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
     try:
         stage.open()
         _set_up()
+        from bench.faults.leaks import find_secrets
         from bench.faults.plan import Plan
-        from bench.faults.table import print_table
+        from bench.faults.table import print_tables
 
         cells = Plan(stage, options).run()
+        secrets = find_secrets(stage)
     finally:
         stage.close()
-    return print_table(cells, seconds=time.monotonic() - began)
+    return print_tables(cells, secrets=secrets, seconds=time.monotonic() - began)
 
 
 def _set_up() -> None:

@@ -101,7 +101,7 @@ def _kill(patience: Patience, cell: Cell, at: str, pid: int) -> None:
 
 def _stop_beyond_the_claim(patience: Patience, cell: Cell, at: str, pid: int) -> None:
     """Stop the worker until its claim has run out, and let it go on when another has done its work."""
-    from tokens.claim import LEASE, LEASE_SLACK
+    from tokens.gate import LEASE, LEASE_SLACK
 
     group = os.getpgid(pid)
     os.killpg(group, signal.SIGSTOP)

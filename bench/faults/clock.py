@@ -26,15 +26,23 @@ CREATE FUNCTION moved.statement_timestamp() RETURNS timestamptz LANGUAGE sql STA
     'SELECT pg_catalog.statement_timestamp() + by FROM moved.clock';
 CREATE FUNCTION moved.now() RETURNS timestamptz LANGUAGE sql STABLE AS
     'SELECT pg_catalog.now() + by FROM moved.clock';
-ALTER DATABASE {database} SET search_path = moved, pg_catalog, public;
 """
+SEARCH_PATH = "SET search_path = moved, pg_catalog, public"
 
 
 def install() -> None:
     """Put our clock in front of the database's, for all sessions that begin from now on. Once, after the migrations."""
     with connection.cursor() as cursor:
-        cursor.execute(_INSTALL.format(database=connection.settings_dict["NAME"]))
+        cursor.execute(_INSTALL)
+        cursor.execute(f"ALTER DATABASE {connection.settings_dict['NAME']} {SEARCH_PATH}")
     connection.close()
+
+
+def install_here() -> None:
+    """Put our clock in front of the database's in this session's transaction, and take it away with it."""
+    with connection.cursor() as cursor:
+        cursor.execute(_INSTALL)
+        cursor.execute(SEARCH_PATH)
 
 
 def database_now() -> dt.datetime:

@@ -25,8 +25,8 @@ EXPLAINED = {"ambiguous", "throttled", "not_sent", "client_bad", "grant_dead", "
 
 def judge(cell: Cell, sandbox: SandboxClient) -> None:
     """Fill in what the cell came to."""
-    _count_lost(cell, sandbox)
-    _count_double(cell, sandbox)
+    count_lost(cell, sandbox)
+    count_double(cell, sandbox)
     now = database_now()
     for grant in grants_of(cell):
         is_claimed = grant.claim_until is not None and grant.claim_until > now
@@ -36,7 +36,7 @@ def judge(cell: Cell, sandbox: SandboxClient) -> None:
         cell.problems.append("did not recover")
 
 
-def _count_lost(cell: Cell, sandbox: SandboxClient) -> None:
+def count_lost(cell: Cell, sandbox: SandboxClient) -> None:
     from portal.encryption import unseal
     from tokens.models import GrantTokens
 
@@ -58,7 +58,7 @@ def calls_of(cell: Cell, sandbox: SandboxClient) -> list[dict[str, Any]]:
     return [call for call in calls if call["client_id"] == cell.client_id and call["presented"]]
 
 
-def _count_double(cell: Cell, sandbox: SandboxClient) -> None:
+def count_double(cell: Cell, sandbox: SandboxClient) -> None:
     from tokens.models import RefreshAttempt
 
     calls = Counter[Any]()
@@ -86,7 +86,7 @@ def _count_double(cell: Cell, sandbox: SandboxClient) -> None:
 
 def _explains(attempt: Any, after: Any) -> bool:
     """Tell whether `after` was right to spend the same token again, by what was on record when it claimed."""
-    from tokens.claim import LEASE
+    from tokens.gate import LEASE
 
     if attempt.committed_at is not None and attempt.committed_at <= after.claimed_at:
         return attempt.outcome in EXPLAINED

@@ -27,8 +27,6 @@ SHORT = {
     "database clock + 1 h": [COMMITTED],
     "database clock - 1 h": [COMMITTED],
 }
-# Faults of our own machines that a provider without a leeway makes worse.
-STRICT = [KILL, STOP, DATABASE]
 
 
 class Plan:
@@ -44,25 +42,40 @@ class Plan:
         short, seed = self.options.short, self.options.seed
         patience, few = self.patience, 3 if short else 10
         self.stage.begin()
-        wanted = SHORT if short else {fault: list(MOMENTS) for fault in at_moments.FAULTS}
-        for fault, places in wanted.items():
-            for at in places:
-                run_it = functools.partial(at_moments.run_at, patience, fault, at, grants=few)
-                self._do(f"{fault}, {at}", lambda run_it=run_it: [run_it()])
+        self._moments(SHORT if short else {fault: list(MOMENTS) for fault in at_moments.FAULTS}, grants=few)
+        times = 1 if short else 2
         self._do(
-            "provider",
-            lambda: at_the_provider.run_all(patience, grants=few, times=1 if short else 2, storm=few * 10),
+            "provider", lambda: at_the_provider.run_all(patience, grants=few, times=times, storm=few * 10)
         )
         self._do("unreachable", lambda: at_the_provider.run_unreachable(patience, grants=few))
-        if not short:
-            self._do("burst", lambda: [at_the_provider.run_burst(patience, grants=few * 4)])
+        self._do("burst", lambda: [at_the_provider.run_burst(patience, grants=40)])
         self._do("beats", lambda: at_once.run_beats_and_deliveries(patience, grants=few * 10))
+        self._do("readers", self._readers)
         if not short:
             self._do("impostors", lambda: at_once.run_impostors(patience, grants=few))
-        self._do("readers", self._readers)
         seconds = 4 if short else 120
         self._do("blind", lambda: [blind.run_blind(patience, grants=few * 10, seconds=seconds, seed=seed)])
+        if not short:
+            self._strict()
         return self.cells
+
+    def _moments(self, wanted: dict[str, list[str]], *, grants: int, provider: str = "quick") -> None:
+        for fault, places in wanted.items():
+            for at in places:
+                run_it = functools.partial(
+                    at_moments.run_at, self.patience, fault, at, grants=grants, provider=provider
+                )
+                self._do(f"{provider}: {fault}, {at}", lambda run_it=run_it: [run_it()])
+
+    def _strict(self) -> None:
+        """Run the short matrix against a provider that takes every second use of a token for theft."""
+        self.stage.sandbox.set(strict=True)
+        self._moments(SHORT, grants=3, provider="strict")
+        self._do(
+            "strict provider",
+            lambda: at_the_provider.run_all(self.patience, grants=3, times=1, storm=30, provider="strict"),
+        )
+        self.stage.sandbox.set(strict=False)
 
     def _readers(self) -> Iterable[Cell]:
         address = self.stage.web()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bench.faults.stage import Stage
     from bench.faults.world import Cell
+    from tokens.models import Grant
 
 # Give up after so long, in the moved time and in real time.
 LIMIT_S = 4 * 3600.0
@@ -98,11 +99,14 @@ class Patience:
 
 
 def _is_done(cell: Cell) -> bool:
-    return all(
-        grant.status != "active"
-        or (grant.gen > 0 and grant.claim_owner is None and grant.inflight_gen is None)
-        for grant in grants_of(cell)
-    )
+    return all(_is_settled(cell, grant) for grant in grants_of(cell))
+
+
+def _is_settled(cell: Cell, grant: Grant) -> bool:
+    """Tell whether a grant is fresh, or ended, or known to be dead where that was to be expected."""
+    if grant.status != "active" or (cell.may_lose and grant.fail_outcome == "grant_dead"):
+        return True
+    return grant.gen > 0 and grant.claim_owner is None and grant.inflight_gen is None
 
 
 def _next_step(cells: Collection[Cell]) -> float:
