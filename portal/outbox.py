@@ -27,6 +27,13 @@ logger = logging.getLogger(__name__)
 DELIVER_TASK = "tokens.tasks.deliver_webhooks"
 # Nobody waits for the broker: beat finds what no hint told of.
 HINT_SECONDS = 1
+HINT_OPTIONS = {
+    "socket_timeout": HINT_SECONDS,
+    "socket_connect_timeout": HINT_SECONDS,
+    # Kombu would go on trying for several seconds.
+    "max_retries": 1,
+    "interval_start": 0,
+}
 
 TYPES = {
     # Whichever of the two finds the grant active: with a login that vouches there is nothing left to confirm.
@@ -114,9 +121,7 @@ def hint() -> None:
     from portal.celery import app
 
     try:
-        with app.connection_for_write(
-            transport_options={"socket_timeout": HINT_SECONDS, "socket_connect_timeout": HINT_SECONDS}
-        ) as broker:
+        with app.connection_for_write(transport_options=HINT_OPTIONS) as broker:
             app.send_task(
                 DELIVER_TASK, connection=broker, expires=HINT_SECONDS * 10, ignore_result=True, retry=False
             )

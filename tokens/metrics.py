@@ -16,6 +16,7 @@ from portal.instance import is_foreign
 from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from tokens import backlog, latency
 from tokens.clock import database_now
+from tokens.webhooks.metrics import webhook_metrics
 
 if TYPE_CHECKING:
     import uuid
@@ -36,12 +37,12 @@ OURS = ["application", "provider"]
 
 
 class DatabaseCollector:
-    """Reads everything anew at each scrape, in four statements."""
+    """Reads everything anew at each scrape, in five statements."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; while the database is gone only that it is."""
         try:
-            found = [*_counters(), *_states()]
+            found = [*_counters(), *_states(), *webhook_metrics()]
         except DatabaseError:
             found = []
         yield GaugeMetricFamily("portal_database_up", "Whether the database answers.", 1 if found else 0)

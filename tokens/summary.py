@@ -10,6 +10,7 @@ from django.db.models import Count, DateTimeField, Exists, Func, Max, OuterRef, 
 from django.db.models.functions import Now
 from django.urls import reverse
 
+from portal.models import WebhookEndpoint
 from providers.models import ProviderConfig
 from providers.spec import Outcome
 from tokens import browse, chart, spans
@@ -118,6 +119,7 @@ def summarise(application: Application) -> Summary:
         notes=[
             *config_notes(configs),
             *connects.notes(),
+            *_webhook_notes(application),
             *_grant_notes(application, counts),
             *_recovery_notes(application, incidents_of(configs, now - DAY)),
         ],
@@ -184,6 +186,25 @@ def config_notes(configs: Iterable[ProviderConfig]) -> list[Note]:
         elif not config.is_enabled:
             text = "Its connections stay, but nobody can connect, and nothing is refreshed or handed out."
             notes.append(Note("quiet", f"{config.provider_name} is disabled.", text, *link))
+    return notes
+
+
+def _webhook_notes(application: Application) -> list[Note]:
+    """Tell of endpoints that we no longer send to, and of those that take nothing."""
+    notes: list[Note] = []
+    if not application.has_ailing_webhooks:
+        return notes
+    for endpoint in WebhookEndpoint.objects.visible_to(application).ailing():
+        endpoint.application = application
+        link = (endpoint.get_absolute_url(), "Open endpoint")
+        if endpoint.is_disabled:
+            text = (
+                f"{endpoint.get_disabled_reason_display()}. Nothing is sent to it until somebody enables it."
+            )
+            notes.append(Note("bad", f"Webhooks to {endpoint.name} were stopped.", text, *link))
+        else:
+            text = "Messages are kept and tried again for three days."
+            notes.append(Note("warn", f"Webhooks to {endpoint.name} are not taken.", text, *link))
     return notes
 
 

@@ -30,10 +30,18 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
     """Many applications."""
 
     def visible_to(self, user: User | AnonymousUser) -> Self:
-        """Keep those that the user is a member of, each with the user's role as `role`."""
+        """Keep those that the user is a member of, each with the user's role as `role`.
+
+        `has_ailing_webhooks` tells whether Overview has to ask for them: asking each time would be one statement more.
+        """
+        from portal.models.webhooks import WebhookEndpoint
+
         if not user.is_authenticated:
             return self.none()
-        return self.filter(memberships__user=user).annotate(role=models.F("memberships__role"))
+        ailing = WebhookEndpoint.objects.filter(application=models.OuterRef("pk")).ailing()
+        return self.filter(memberships__user=user).annotate(
+            role=models.F("memberships__role"), has_ailing_webhooks=models.Exists(ailing)
+        )
 
     def working(self) -> Self:
         """Keep those that are not archived."""
@@ -63,6 +71,7 @@ class Application(models.Model):
 
     # Set by ApplicationQuerySet.visible_to.
     role: str
+    has_ailing_webhooks: bool
 
     class Meta:
         ordering = ["name"]

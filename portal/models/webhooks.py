@@ -37,6 +37,8 @@ class WebhookType(models.TextChoices):
 
 # Sent by hand from an endpoint's page, to that endpoint alone.
 TEST_TYPE = "webhook.test"
+# After so many failures in a row an endpoint is asked with one message at a time, now and then, until it takes one.
+FAILING_AFTER = 5
 
 
 class DisabledReason(models.TextChoices):
@@ -53,6 +55,13 @@ class WebhookEndpointQuerySet(models.QuerySet["WebhookEndpoint"]):
     def visible_to(self, application: Application) -> Self:
         """Keep those of one application."""
         return self.filter(application=application)
+
+    def ailing(self) -> Self:
+        """Keep those that somebody should look at: we have disabled them, or they take nothing."""
+        return self.filter(
+            models.Q(disabled_reason__in=[DisabledReason.GONE, DisabledReason.FAILING])
+            | models.Q(disabled_at=None, misses_in_a_row__gte=FAILING_AFTER)
+        )
 
 
 class WebhookEndpoint(models.Model):

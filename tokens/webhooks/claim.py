@@ -16,6 +16,7 @@ from django.db import connection, transaction
 
 from portal.instance import is_foreign
 from portal.models import WebhookEndpoint
+from portal.models.webhooks import FAILING_AFTER
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -29,8 +30,6 @@ LEASE = TIMEOUT + LEASE_SLACK
 LATE = timedelta(seconds=2)
 # So many messages are under way to one endpoint at a time; a slow one holds up nobody but itself.
 MOST_AT_ONE_ENDPOINT = 10
-# After so many failures in a row an endpoint is asked with one message at a time, now and then, until it takes one.
-FAILING_AFTER = 5
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from portal.models import WebhookMessage
-from portal.models.webhooks import MessageStatus
-from tokens.webhooks.claim import FAILING_AFTER
+from portal.models.webhooks import FAILING_AFTER, MessageStatus
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -12,12 +12,11 @@ from django.db.models.functions import Coalesce
 from portal.audit import SYSTEM
 from portal.logs import redact
 from portal.models import WebhookAttempt, WebhookEndpoint, WebhookMessage
-from portal.models.webhooks import DisabledReason, MessageStatus
+from portal.models.webhooks import FAILING_AFTER, DisabledReason, MessageStatus
 from providers.answers import retry_after
 from providers.oauth import Answer, NoAnswer
 from tokens.clock import database_now
 from tokens.schedule import jitter
-from tokens.webhooks.claim import FAILING_AFTER
 from tokens.webhooks.endpoints import disable
 
 if TYPE_CHECKING:
