@@ -17,6 +17,10 @@ class ProviderHealth(models.Model):
     # It refuses the grants of many configurations at once: since then none is ended.
     endings_held_since = models.DateTimeField(null=True, blank=True, editable=False)
 
+    # By how many seconds its clock was ahead of the database's when they last differed much.
+    clock_ahead_s = models.FloatField(null=True, blank=True, editable=False)
+    clock_seen_at = models.DateTimeField(null=True, blank=True, editable=False)
+
     class Meta:
         verbose_name_plural = "provider health"
         default_permissions = ("view",)

@@ -27,7 +27,9 @@ SELECT c.id, clock_timestamp(),
     {_COUNTED.format(which="application_id = c.application_id AND provider_config_id = c.id AND status = 'needs_reconnect'")},
     {_COUNTED.format(which="application_id = c.application_id AND provider_config_id = c.id AND status = 'pending'")},
     (SELECT count(*) FROM tokens_refreshattempt WHERE provider_config_id = c.id AND outcome = ''
-        AND claimed_at > statement_timestamp() - %(lease)s)
+        AND claimed_at > statement_timestamp() - %(lease)s),
+    (SELECT clock_ahead_s FROM providers_providerhealth h WHERE h.provider_id = c.provider_id
+        AND h.clock_seen_at > statement_timestamp() - interval '1 hour')
 FROM providers_providerconfig c WHERE c.id = ANY(%(configs)s)
 """  # noqa: S608 - made of constants
 
@@ -44,6 +46,8 @@ class Backlog:
     pending: int
     # Calls to the provider.
     under_way: int
+    # Seconds that the provider's clock is ahead of the database's, if they differed in the last hour.
+    clock_ahead_s: float | None = None
 
     @property
     def oldest(self) -> dt.timedelta | None:

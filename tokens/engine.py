@@ -19,9 +19,10 @@ from django.db import InterfaceError, OperationalError, connection
 
 from providers import http, oauth
 from providers.models import ProviderConfig
-from providers.oauth import Failure, OutgoingRequest, TokenSet
+from providers.oauth import Answer, Failure, OutgoingRequest, TokenSet
 from providers.spec import Outcome
 from tokens.claim import claim_due
+from tokens.clocks import note_clock
 from tokens.commit import commit_held
 from tokens.gate import is_held_back
 from tokens.models import Trigger
@@ -120,17 +121,18 @@ class Calls:
 
     async def _call(self, claim: Claim, config: ProviderConfig, request: OutgoingRequest) -> None:
         """Put exactly one result, whatever happens: `drain` waits for it."""
-        sent = None
+        sent, date = None, ""
         came_to: TokenSet | Failure = Failure(Outcome.NOT_SENT, cause="the claim ran out before it was used")
         try:
             if not too_late(claim):
                 sent = time.monotonic()
                 came_to = Failure(Outcome.AMBIGUOUS, cause="a fault of our own")
                 answer = await http.send(self._session, request)
+                date = answer.headers.get("date", "") if isinstance(answer, Answer) else ""
                 came_to = oauth.read_token_answer(config.spec, answer, grant_type="refresh_token")
         except Exception as error:  # noqa: BLE001 - its text could hold what the provider sent
             logger.error("A token request ended with %s.", type(error).__name__)  # noqa: TRY400
-        self._results.put(Result(claim, config, came_to, sent, sent and time.monotonic()))
+        self._results.put(Result(claim, config, came_to, sent, sent and time.monotonic(), date))
 
     def finished(self) -> list[Result]:
         """Wait a while for results, and return all that have arrived, at most GROUP."""
@@ -183,6 +185,7 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
             if calls.under_way.total():
                 if results := calls.finished():
                     done = commit_held(results, hold=HOLD)
+                    note_clock(results)
                     for result in results:
                         # Perhaps its secret has been replaced meanwhile.
                         if done[result.claim.grant_id].outcome == Outcome.CLIENT_BAD:

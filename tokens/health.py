@@ -19,6 +19,7 @@ from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from providers.spec import Outcome
 from tokens import backlog, chart, latency, latency_chart, spans
 from tokens.clock import database_now
+from tokens.clocks import SKEW
 from tokens.gate import PROBE_EVERY, REFUSALS_STOP
 from tokens.models import Grant, GrantStatus
 from tokens.results import UNREADABLE
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 SHOWN_OF_A_KIND = 8
 # A backlog older than this is more than the pause between two proposals of beat.
 LATE = dt.timedelta(seconds=max(60, 4 * settings.REFRESH_INTERVAL_S))
-SKEW = dt.timedelta(seconds=60)
 FAILURES: dict[str, tuple[str, str]] = {
     Outcome.GRANT_DEAD: ("Refused: access has ended", "The person must connect again."),
     Outcome.CLIENT_BAD: ("Client ID or secret refused", "Replace the secret on the provider page."),
@@ -190,7 +190,7 @@ def measure(configs: Sequence[ProviderConfig], span: Span) -> Health:
         chart=chart.draw(pairs_of(counts), now, span, is_rate=True, width=latency_chart.WIDTH),
         latency_chart=latency_chart.draw(histograms, now, span),
         failures=_failures(counts),
-        notes=[*config_notes(configs), *_backlog_notes(providers), *_clock_notes(now)],
+        notes=[*config_notes(configs), *_backlog_notes(providers), *_clock_notes(now, providers)],
     )
 
 
@@ -301,19 +301,27 @@ def _backlog_notes(providers: list[ConfigHealth]) -> list[Note]:
     return notes
 
 
-def _clock_notes(now: dt.datetime) -> list[Note]:
+def _clock_notes(now: dt.datetime, providers: list[ConfigHealth]) -> list[Note]:
     skew = abs(timezone.now() - now)
-    if skew <= SKEW:
-        return []
-    return [
-        Note(
-            "warn",
-            f"This machine's clock and the database's differ by {said(skew)}.",
-            "Nothing is decided on this machine's clock, but times on pages are off. Let both follow a time server.",
-            "",
-            "",
-        )
-    ]
+    notes = []
+    if skew > SKEW:
+        title = f"This machine's clock and the database's differ by {said(skew)}."
+        text = "Nothing is decided on this machine's clock, but times on pages are off. Let both follow a time server."
+        notes.append(Note("warn", title, text, "", ""))
+    ahead = {
+        one.config.provider_name: dt.timedelta(seconds=one.backlog.clock_ahead_s)
+        for one in providers
+        if one.backlog.clock_ahead_s is not None
+    }
+    for name, difference in ahead.items():
+        if abs(difference) > SKEW:
+            how = "ahead of" if difference > dt.timedelta() else "behind"
+            title = f"{name}'s clock is {said(abs(difference))} {how} the database's."
+            text = (
+                "If other clocks agree with it, the database's machine is wrong: let it follow a time server."
+            )
+            notes.append(Note("warn", title, text, "", ""))
+    return notes
 
 
 def said(length: dt.timedelta) -> str:

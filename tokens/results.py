@@ -32,6 +32,8 @@ class Result:
     came_to: TokenSet | Failure | str  # str: UNREADABLE, nothing was sent.
     sent: float | None = None
     answered: float | None = None
+    # The Date that the provider put on its answer, as it came; "" without one.
+    date: str = ""
 
 
 @dataclass(frozen=True)
