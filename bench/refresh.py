@@ -96,7 +96,7 @@ def set_up(servers: EmbeddedServers, port: int) -> tuple[SandboxClient, Any]:
     call_command("migrate", verbosity=0)
     client = SandboxClient(f"http://127.0.0.1:{port}")
     client.register_client(CLIENT_ID, CLIENT_SECRET)
-    return client, _config()
+    return client, make_config()
 
 
 def _measure(options: argparse.Namespace, servers: EmbeddedServers, port: int) -> None:
@@ -115,7 +115,7 @@ def _measure(options: argparse.Namespace, servers: EmbeddedServers, port: int) -
     print(f"bench-refresh ratio={product / floor:.2f} product={product:.0f}/s floor={floor:.0f}/s")
 
 
-def _config() -> Any:
+def make_config() -> Any:
     from portal.models import Application
     from providers.models import ProviderConfig
 

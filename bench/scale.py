@@ -14,9 +14,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
-from bench.refresh import machine, mint, running, set_up, store
+from bench.refresh import machine, make_config, mint, running, set_up, store
+from providers.sandbox.client import SandboxClient
 
 DUE_SHARE = 100
 TOKEN_BYTES = 2048
@@ -65,36 +67,95 @@ def main() -> None:
     if free < needed * 1.2:
         raise SystemExit("There is not enough room; choose smaller --sizes, or another TMPDIR.")
     with running(options.delay_ms) as (servers, port):
-        client, config = set_up(servers, port)
-        _prepare()
-        claims, rates, stored = [], [], 0
-        for size in options.sizes:
-            began = time.perf_counter()
-            due = max(options.batch, size // DUE_SHARE)
-            _fill(config, stored, size - due)
-            store(config, mint(client, due, first=size))
-            stored = size
-            _settle()
-            print(
-                f"{size:>9,} grants: filled in {time.perf_counter() - began:.0f} s; {_sizes_in_words()}",
-                flush=True,
-            )
-            claims.append(_claim_time(options))
-            rates.append(_sweep(options, due))
-            print(
-                f"{size:>9,} grants: claim of {options.batch} in {claims[-1] * 1000:.1f} ms, "
-                f"a look with nothing due in {_look_time() * 1000:.1f} ms, no sequential scan; "
-                f"{due:,} due swept at {rates[-1]:.0f}/s",
-                flush=True,
-            )
-        kept_fresh = rates[-1] * SECONDS_BETWEEN_REFRESHES
+        client, _ = set_up(servers, port)
+        stores = [_Store(size, client, options) for size in options.sizes]
+        # Alternately, so that what else the machine does falls on all of them.
+        for _ in range(options.claims):
+            for one in stores:
+                one.claim_once()
+        for one in stores:
+            one.sweep()
+            print(one.in_words(), flush=True)
+        small, large = stores[0], stores[-1]
+        kept_fresh = large.rate * SECONDS_BETWEEN_REFRESHES
         print(
             f"one worker process keeps {kept_fresh:,.0f} hourly grants fresh at the last rate "
             f"(refreshed every {SECONDS_BETWEEN_REFRESHES} s; aim {AIM:,})"
         )
         print(
-            f"bench-scale ratio={claims[-1] / claims[0]:.2f} claim={claims[-1] * 1000:.1f}ms "
-            f"floor={claims[0] * 1000:.1f}ms sweep={rates[-1]:.0f}/s hourly={kept_fresh:.0f}"
+            f"bench-scale ratio={large.claim_ms / small.claim_ms:.2f} claim={large.claim_ms:.1f}ms "
+            f"floor={small.claim_ms:.1f}ms sweep={large.rate:.0f}/s hourly={kept_fresh:.0f}"
+        )
+
+
+class _Store:
+    """A database of its own with so many grants, and what was measured there."""
+
+    def __init__(self, size: int, client: SandboxClient, options: argparse.Namespace) -> None:
+        from django.core.management import call_command
+        from django.db import connection
+
+        self.size, self.options = size, options
+        self.name = f"scale_{size}"
+        self.due = max(options.batch, size // DUE_SHARE)
+        self.times: list[float] = []
+        self.rate = self.look_ms = 0.0
+        began = time.perf_counter()
+        with connection.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {self.name}")
+        self._enter()
+        call_command("migrate", verbosity=0)
+        config = make_config()
+        _prepare()
+        _fill(config, 0, size - self.due)
+        store(config, mint(client, self.due, first=size))
+        _settle()
+        seconds = time.perf_counter() - began
+        print(f"{size:>9,} grants: filled in {seconds:.0f} s; {_sizes_in_words()}", flush=True)
+
+    def _enter(self) -> None:
+        from django.db import connection
+
+        connection.close()
+        connection.settings_dict["NAME"] = self.name
+        connection.ensure_connection()
+
+    def claim_once(self) -> None:
+        """Time one claim, and undo it; the first one's plans are looked at, and one before it warms up."""
+        from django.db import connection
+
+        from tokens.claim import claim_due
+        from tokens.models import Trigger
+
+        self._enter()
+        for is_timed in (False, True):
+            wrapper = nullcontext() if is_timed or self.times else connection.execute_wrapper(_explain)
+            with wrapper:
+                began = time.perf_counter()
+                claims = claim_due(limit=self.options.batch, trigger=Trigger.BEAT)
+                if is_timed:
+                    self.times.append(time.perf_counter() - began)
+            if len(claims) != self.options.batch:
+                raise SystemExit(f"Only {len(claims)} of {self.options.batch} were claimed.")
+            _undo([claim.grant_id for claim in claims])
+
+    def sweep(self) -> None:
+        """Refresh all that is due, and look once more when nothing is."""
+        self._enter()
+        self.rate = _sweep(self.options, self.due)
+        self.look_ms = _look_time() * 1000
+
+    @property
+    def claim_ms(self) -> float:
+        """Return the median time of a claim in milliseconds."""
+        return statistics.median(self.times) * 1000
+
+    def in_words(self) -> str:
+        """Say what was measured."""
+        return (
+            f"{self.size:>9,} grants: claim of {self.options.batch} in {self.claim_ms:.1f} ms (median of "
+            f"{len(self.times)}), no sequential scan; {self.due:,} due swept at {self.rate:.0f}/s, then a look with "
+            f"nothing due in {self.look_ms:.1f} ms"
         )
 
 
@@ -157,28 +218,6 @@ def _sizes_in_words() -> str:
         f"grants {grants:.1f} MB, tokens {tokens:.1f} MB, indexes of grants {indexes:.1f} MB, "
         f"of them what the claim reads {due:.1f} MB"
     )
-
-
-def _claim_time(options: argparse.Namespace) -> float:
-    """Return the median time of a claim, in seconds; each is undone again, and none may scan a table."""
-    from django.db import connection
-
-    from tokens.claim import claim_due
-    from tokens.models import Trigger
-
-    times = []
-    for number in range(options.claims):
-        began = time.perf_counter()
-        claims = claim_due(limit=options.batch, trigger=Trigger.BEAT)
-        times.append(time.perf_counter() - began)
-        if len(claims) != options.batch:
-            raise SystemExit(f"Only {len(claims)} of {options.batch} were claimed.")
-        _undo([claim.grant_id for claim in claims])
-        if number == 0:
-            with connection.execute_wrapper(_explain):
-                claims = claim_due(limit=options.batch, trigger=Trigger.BEAT)
-            _undo([claim.grant_id for claim in claims])
-    return statistics.median(times)
 
 
 def _undo(ids: list[Any]) -> None:

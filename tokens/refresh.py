@@ -9,6 +9,8 @@ import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from django.db.models import DateTimeField, Func
+
 from portal.encryption import UnreadableError, key_ring
 from portal.instance import is_foreign
 from providers import http, oauth
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 POLL = 0.1
+# How long a caller waits for somebody else's refresh while the old token is still good.
+PATIENCE = timedelta(seconds=2)
 # How long an answer is held, and its commit tried again, when the database is gone. Somebody is waiting.
 HOLD = timedelta(seconds=30)
 
@@ -88,17 +92,16 @@ def refresh_now(grant: Grant, *, trigger: Trigger, is_forced: bool = True) -> Co
 def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timedelta(seconds=10)) -> Grant:
     """Return the grant, read anew, with an access token good for at least min_ttl.
 
-    One caller refreshes, the others wait for its generation; while the old token is good it is served whatever the
-    provider does. A token that came while we were here is served however short it lives: a newer one would live no
+    One caller refreshes, the others wait for its generation, not for long if the old token is still good; while it is
+    good it is served whatever the provider does. A token that came while we were here is served however short it lives: a newer one would live no
     longer. Raises NeedsReconnectError, ProviderDisabledError, ProviderUnavailableError,
     ClientRefusedError, NotRefreshableError or RefreshInProgressError.
     """
-    deadline = time.monotonic() + budget.total_seconds()
+    started = time.monotonic()
     problem: Callable[[], Exception] = RefreshInProgressError
     first_gen: int | None = None
     while True:
-        grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
-        now = database_now()
+        grant, now = _read(grant)
         if grant.status != GrantStatus.ACTIVE or not grant.provider_config.is_working:
             raise _why_not(grant)
         if first_gen is None:
@@ -106,7 +109,9 @@ def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timede
         is_new = grant.gen != first_gen
         if is_new or grant.access_expires_at is None or grant.access_expires_at - now >= min_ttl:
             return grant
-        claim = claim_one(grant, trigger=Trigger.READER, gen=grant.gen)
+        # While somebody else refreshes it there is nothing to claim, and one statement is enough to see how it goes.
+        is_claimed = grant.claim_until is not None and grant.claim_until > now
+        claim = None if is_claimed else claim_one(grant, trigger=Trigger.READER, gen=grant.gen)
         if claim is not None:
             committed = _carry_out(claim)
             if committed.outcome in (Outcome.OK, FENCED):
@@ -114,11 +119,24 @@ def ensure_fresh(grant: Grant, *, min_ttl: timedelta, budget: timedelta = timede
             problem = (
                 ClientRefusedError if committed.outcome == Outcome.CLIENT_BAD else ProviderUnavailableError
             )
-        else:
+        elif not is_claimed:
             problem = _why_waiting_is_no_use(grant, now) or problem
-        if time.monotonic() >= deadline or claim is not None or problem is not RefreshInProgressError:
+        patience = min(budget, PATIENCE) if grant.is_fresh(now) else budget
+        if (
+            time.monotonic() >= started + patience.total_seconds()
+            or claim is not None
+            or problem is not RefreshInProgressError
+        ):
             return _still_good_or_raise(grant, problem)
         time.sleep(POLL)
+
+
+def _read(grant: Grant) -> tuple[Grant, dt.datetime]:
+    """Read a grant anew, with the database's time, in one statement."""
+    clock = Func(function="clock_timestamp", output_field=DateTimeField())
+    grants = Grant.objects.select_related("provider_config__application").annotate(read_at=clock)
+    found = grants.get(pk=grant.pk)
+    return found, found.read_at  # type: ignore[attr-defined]
 
 
 def _why_waiting_is_no_use(grant: Grant, now: dt.datetime) -> type[TokenError] | None:

@@ -600,3 +600,47 @@ def test_a_readers_answer_outlives_a_failover(connect: Connect, sandbox: Sandbox
 
     assert served.gen == grant.gen + 1
     assert len(token_calls(sandbox)) == 1
+
+
+def test_a_reader_waits_not_long_for_anothers_refresh_while_the_old_token_is_good(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokens.refresh.PATIENCE", timedelta(milliseconds=150))
+    grant = connect(due=True)
+    claimed(grant)
+
+    served = ensure_fresh(grant, min_ttl=timedelta(minutes=30))
+
+    assert served.gen == grant.gen
+
+
+def test_a_waiting_reader_costs_one_statement_a_look(
+    connect: Connect, django_assert_max_num_queries: Any
+) -> None:
+    grant = connect(expired=True)
+    claimed(grant)
+
+    # Half a second is five looks, and one more to see whether the token is still good.
+    with django_assert_max_num_queries(9), pytest.raises(RefreshInProgressError):
+        ensure_fresh(grant, min_ttl=ZERO, budget=timedelta(milliseconds=500))
+
+
+def test_a_reader_waits_for_the_probe_of_a_provider_that_is_down(
+    connect: Connect, config: ProviderConfig
+) -> None:
+    grant = connect(expired=True)
+    claim = claimed(grant)
+    config.note_problem("unreachable")
+    answer = TokenSet("new-access", "new-refresh", timedelta(hours=1), None)
+
+    def answered() -> None:
+        commit([Result(claim, config, answer)])
+        connection.close()
+
+    later = threading.Timer(0.3, answered)
+    later.start()
+
+    served = ensure_fresh(grant, min_ttl=ZERO)
+    later.join()
+
+    assert served.gen == grant.gen + 1
