@@ -12,7 +12,7 @@ from portal import api_keys
 from portal.audit import SYSTEM
 from portal.models import ApiKey
 from tests.browser.looks import look
-from tests.factories import ProviderConfigFactory, database_now
+from tests.factories import PASSWORD, ProviderConfigFactory, database_now
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -92,3 +92,17 @@ def test_a_list_of_keys(owner: Page, cast: Cast) -> None:
     owner.goto(KEYS)
 
     look(owner, "api-keys")
+
+
+def test_an_export_key(owner: Page, cast: Cast) -> None:
+    ProviderConfigFactory(application=cast.application)
+    owner.goto("/applications/acme-tasks/settings/")
+    owner.get_by_role("link", name="Export connections…").click()
+    owner.get_by_label("Password").fill(PASSWORD)
+    owner.keyboard.press("Enter")
+    owner.get_by_role("heading", name="Export connections").wait_for()
+    look(owner, "api-key-export")
+
+    owner.get_by_role("button", name="Make an export key").click()
+
+    owner.get_by_text("It is shown only now").wait_for()

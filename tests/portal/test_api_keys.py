@@ -14,7 +14,7 @@ from portal import api_keys
 from portal.audit import SYSTEM
 from portal.logs import redact
 from portal.models import ApiKey, AuditEvent, Event
-from tests.factories import ProviderConfigFactory, database_now
+from tests.factories import PASSWORD, ProviderConfigFactory, database_now
 
 pytestmark = pytest.mark.django_db
 
@@ -220,6 +220,32 @@ def test_a_key_near_its_end_says_so_until_it_is_rotated(cast):
     api_keys.rotate(key, overlap=timedelta(days=7), actor=SYSTEM)
 
     assert "ends soon" not in client.get(_url("api-key-list")).content.decode()
+
+
+def test_g10_an_owner_makes_an_export_key_after_giving_the_password_again(cast):
+    client = cast.client("owner")
+    url = _url("api-key-export")
+
+    asked = client.get(url)
+    client.post(asked["Location"], {"password": PASSWORD})
+    assert "Whoever has its answer has the access" in client.get(url).content.decode()
+    wrong = client.post(url, {"networks": "everywhere"})
+    page = client.post(url, {"networks": "203.0.113.0/24"}).content.decode()
+
+    assert asked["Location"].startswith(reverse("account_reauthenticate"))
+    assert wrong.status_code == 422
+    key = api_keys.recognise(_shown(page), ip_address="203.0.113.7")
+    assert key is not None
+    assert key.permissions == ["grants:export"]
+    assert key.expires_at - key.created_at <= timedelta(days=1)
+    # A second one needs the password again, so there is no way round it.
+    with pytest.raises(api_keys.NotRotatableError):
+        api_keys.rotate(key, overlap=timedelta(days=1), actor=SYSTEM)
+    listed = client.get(_url("api-key-list")).content.decode()
+    assert _url("api-key-rotate", key.pk) not in listed
+    assert "ends soon" not in listed
+    assert url in client.get(_url("application-settings")).content.decode()
+    assert url not in cast.client("admin").get(_url("application-settings")).content.decode()
 
 
 def test_no_page_offers_the_permission_to_export(cast):
