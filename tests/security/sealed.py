@@ -16,7 +16,7 @@ from portal.encryption import Place, header_of, seal
 from portal.models import WebhookEndpoint
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory
 from tests.processes import test_database_url
-from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens, KeptAnswer
+from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens, KeptAnswer, UpstreamRevocation
 
 if TYPE_CHECKING:
     from django.db import models
@@ -51,8 +51,11 @@ def fill_every_sealed_column(cast: Any) -> list[tuple[models.Model, str]]:
     endpoint.save(force_insert=True)
     key, _ = api_keys.create(cast.application, name="x", permissions=["connect"], actor=SYSTEM)
     answer = KeptAnswer.objects.create(api_key=key, name="x", held_until=timezone.now())
+    again = UpstreamRevocation.objects.create(
+        application=cast.application, provider_config=config, grant=grant
+    )
     rows: dict[type[models.Model], models.Model] = {
-        type(row): row for row in (config, grant.tokens, session, request, endpoint, answer)
+        type(row): row for row in (config, grant.tokens, session, request, endpoint, answer, again)
     }
     filled = []
     for model in rotate.sealed_models():
