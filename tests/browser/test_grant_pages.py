@@ -209,6 +209,21 @@ def test_the_page_of_a_connection_tells_what_happens_meanwhile(
     assert errors_of(page) == []
 
 
+def test_health_updates_itself_and_stays_at_the_chosen_span(page: Page, sign_in: SignIn, cast: Cast) -> None:
+    sign_in(page, cast.owner)
+    config = busy(cast)
+    page.goto(URL + "health/?span=day")
+    expect(page.locator("#state")).to_have_text("Needs attention")
+    config.note_problem("client_refused")
+
+    page.evaluate("htmx.trigger('[data-poll]', 'poll')")
+
+    page.get_by_text("Breaker open").wait_for()
+    expect(page.locator("#state")).to_have_text("Something is broken")
+    expect(page.get_by_role("img", name="by half hour")).to_have_count(1)
+    assert errors_of(page) == []
+
+
 def test_nothing_is_taken_from_under_ones_hands(page: Page, sign_in: SignIn, cast: Cast) -> None:
     sign_in(page, cast.owner)
     busy(cast)
