@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
+LAST_LINES = 40
 
 
 def test_database_url() -> str:
@@ -112,11 +113,14 @@ class Processes:
         process.wait()
 
     def stop(self) -> None:
-        """End everything that was started."""
+        """End everything that was started, and print how each log ends: pytest shows it where a test has failed."""
         for process in self.running:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+
+        for log in sorted(self.folder.glob("*.log")):
+            print(f"--- {log.name}", *log.read_text(errors="replace").splitlines()[-LAST_LINES:], sep="\n")
 
     def logs(self) -> str:
         """Return all output so far."""
@@ -131,7 +135,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 30, what: str = "") -> Any:
+def wait_until(condition: Callable[[], Any], *, seconds: float = 60, what: str = "") -> Any:
     """Return the condition's value as soon as it is true; fail with a sentence if it never is."""
     deadline = time.monotonic() + seconds
     while True:

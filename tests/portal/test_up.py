@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -26,7 +26,7 @@ from portal.local.ready import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 PATIENCE_S = 90.0
@@ -47,9 +47,9 @@ def place_in(folder: Path) -> Place:
 
 
 class Run:
-    """A `make run` of our own, without make."""
+    """A `make run` of our own, without make; or another program that runs as that does."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, program: str = "portal.local.up") -> None:
         self.place = place
         self.output = place.data.with_name(f"output-{place.port}")
         ours = ("PATH", "HOME", "TMPDIR", "LANG")
@@ -57,7 +57,7 @@ class Run:
         env |= {"DATA_DIR": str(place.data), "PORT": str(place.port), "SANDBOX_PORT": str(place.sandbox_port)}
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "portal.local.up"], cwd=ROOT, env=env, stdout=output, stderr=output
+                [sys.executable, "-m", program], cwd=ROOT, env=env, stdout=output, stderr=output
             )
 
     @property
@@ -65,16 +65,30 @@ class Run:
         return self.place.data / "demo.json"
 
     def wait_until_up(self) -> None:
-        wait_until(lambda: self.demo_file.exists() or self.process.poll() is not None)
-        assert self.process.poll() is None, self.output.read_text()
+        self.wait_until(self.demo_file.exists)
+
+    def wait_until(self, is_so: Callable[[], bool]) -> None:
+        """Wait for as long as this runs; fail with what it has said if that is in vain."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not is_so():
+            assert self.process.poll() is None, f"It ended:\n{self.said()}"
+            assert time.monotonic() < deadline, f"Waited {PATIENCE_S} s in vain:\n{self.said()}"
+            time.sleep(0.1)
+
+    def said(self) -> str:
+        """Return what it has printed, and the end of each log."""
+        logs = (log.read_text(errors="replace").splitlines()[-20:] for log in self.place.data.glob("logs/*"))
+        return "\n".join([self.output.read_text(), *("\n".join(lines) for lines in logs)])
 
     def family(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def child(self, word: str) -> psutil.Process:
         """Return the direct child with the word in its command."""
-        children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if word in child.cmdline() or word in child.name())
+        return next(child for child in self.children() if word in child.cmdline() or word in child.name())
+
+    def children(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
 
     def get(self, path: str) -> tuple[int, str]:
         connection = http.client.HTTPConnection("127.0.0.1", self.place.port, timeout=10)
@@ -85,16 +99,10 @@ class Run:
         finally:
             connection.close()
 
-    def end(self) -> None:
-        self.process.terminate()
-        self.process.wait(30)
-
-
-def wait_until(is_so: Any) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not is_so():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
+    def kill(self) -> None:
+        """End what a test has left; its watchdog ends the rest."""
+        self.process.kill()
+        self.process.wait()
 
 
 def gone(processes: list[psutil.Process]) -> bool:
@@ -103,11 +111,32 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """Start everything once for the tests that only look at it."""
+    """Start everything once for the tests that only look at it. That Ctrl-C stops it all is tested at the end."""
     run = Run(place_in(tmp_path_factory.mktemp("up") / "data"))
-    run.wait_until_up()
-    yield run
-    run.end()
+    try:
+        run.wait_until_up()
+        yield run
+        family = run.family()
+        run.process.send_signal(signal.SIGINT)
+        assert run.process.wait(PATIENCE_S) == 0, run.said()
+        assert gone(family)
+    finally:
+        run.kill()
+
+
+@pytest.fixture
+def quick_run(tmp_path: Path) -> Iterator[Callable[[], Run]]:
+    """Return a function that starts what is stopped like `make run` and is up sooner; always in the same place."""
+    place = place_in(tmp_path / "data")
+    runs = []
+
+    def start() -> Run:
+        runs.append(Run(place, "tests.portal.quick_up"))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        run.kill()
 
 
 # --- A run ---------------------------------------------------------------------------------------------------------
@@ -154,66 +183,58 @@ def test_a_process_that_dies_is_started_again(run):
 
     beat.kill()
 
-    wait_until(lambda: "The beat process was killed by signal 9" in run.output.read_text())
-    wait_until(lambda: any("beat" in child.cmdline() for child in psutil.Process(run.process.pid).children()))
+    run.wait_until(lambda: "The beat process was killed by signal 9" in run.output.read_text())
+    run.wait_until(lambda: any("beat" in child.cmdline() for child in run.children()))
 
 
 # --- The end of a run ----------------------------------------------------------------------------------------------
 
 
-def test_ctrl_c_stops_everything_and_leaves_nothing(tmp_path):
-    run = Run(place_in(tmp_path / "data"))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_stops_everything_and_leaves_nothing(quick_run, number):
+    run = quick_run()
     run.wait_until_up()
     family = run.family()
 
-    start = time.monotonic()
-    run.process.send_signal(signal.SIGINT)
-    code = run.process.wait(PATIENCE_S)
+    run.process.send_signal(number)
 
-    assert code == 0
-    assert time.monotonic() - start < 15
+    assert run.process.wait(PATIENCE_S) == 0
     assert gone(family)
     assert not run.demo_file.exists()
 
 
-def test_a_killed_run_leaves_nothing(tmp_path):
-    run = Run(place_in(tmp_path / "data"))
+def test_a_killed_run_leaves_nothing(quick_run):
+    run = quick_run()
     run.wait_until_up()
     family = run.family()
 
-    run.process.kill()
-    run.process.wait()
+    run.kill()
 
     assert gone(family)
 
 
-def test_leftovers_of_a_run_whose_watchdog_was_killed_too_are_ended_by_the_next(tmp_path):
-    run = Run(place_in(tmp_path / "data"))
+def test_leftovers_of_a_run_whose_watchdog_was_killed_too_are_ended_by_the_next(quick_run):
+    run = quick_run()
     run.wait_until_up()
     family = run.family()
     watchdog = next(child for child in family if "watchdog" in " ".join(child.cmdline()))
 
     watchdog.kill()
-    run.process.kill()
-    run.process.wait()
+    run.kill()
     run.demo_file.unlink()
-    again = Run(run.place)
+    quick_run().wait_until_up()
 
-    again.wait_until_up()
     assert gone(family)
-    again.end()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_during_the_start_stops_what_is_there_already(tmp_path, number):
+def test_a_signal_during_the_start_stops_what_is_there_already(tmp_path):
     run = Run(place_in(tmp_path / "data"))
-    wait_until(lambda: "Migrating" in run.output.read_text())
+    run.wait_until(lambda: "Migrating" in run.output.read_text())
     family = run.family()
 
-    run.process.send_signal(number)
-    code = run.process.wait(PATIENCE_S)
+    run.process.send_signal(signal.SIGTERM)
 
-    assert code == 0
+    assert run.process.wait(PATIENCE_S) == 0
     assert gone(family)
 
 

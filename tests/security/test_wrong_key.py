@@ -24,18 +24,17 @@ STARTS = {
 }
 
 
+CHANGED = (new_key(OLD), f"The key '{OLD}' in ENCRYPTION_KEYS is not the one")
+MISSING = (new_key("other"), f"with the key '{OLD}', which ENCRYPTION_KEYS does not hold")
+
+
 @pytest.mark.slow
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("what", STARTS)
 @pytest.mark.parametrize(
-    ("keys", "said"),
-    [
-        (new_key(OLD), f"The key '{OLD}' in ENCRYPTION_KEYS is not the one"),
-        (new_key("other"), f"with the key '{OLD}', which ENCRYPTION_KEYS does not hold"),
-    ],
-    ids=["changed", "missing"],
+    ("what", "wrong"), [("web", CHANGED), ("wsgi", MISSING), ("worker", CHANGED), ("beat", MISSING)]
 )
-def test_a_process_with_the_wrong_key_refuses_to_start_and_changes_nothing_c7(cast, what, keys, said):
+def test_a_process_with_the_wrong_key_refuses_to_start_and_changes_nothing_c7(cast, what, wrong):
+    keys, said = wrong
     GrantFactory()
     check_keys()
     before = hashlib.sha256(dump_database()).hexdigest()
