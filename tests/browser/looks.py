@@ -25,6 +25,11 @@ KINDS: dict[str, tuple[tuple[int, int], Literal["light", "dark"]]] = {
     "narrow": (NARROW, "light"),
     "dark": (WIDE, "dark"),
 }
+# Everything that axe finds is much to send. preload: the style sheets again, for a rule that is off.
+VIOLATIONS = """async options => {
+    const found = await axe.run({resultTypes: ["violations"], preload: false, ...options})
+    return found.violations.map(({id, help, nodes}) => [id, help, nodes.map(node => node.target)])
+}"""
 # What axe is asked to look for.
 RULES: dict[str, dict[str, Any]] = {
     "narrow": {},
@@ -124,10 +129,5 @@ def weight_of(page: Page) -> int:
 def _accessibility(page: Page, options: dict[str, Any]) -> list[str]:
     if page.evaluate("typeof axe") == "undefined":
         page.evaluate(_axe.axe_script)
-    violations = page.evaluate("options => axe.run(options)", {"resultTypes": ["violations"], **options})[
-        "violations"
-    ]
-    return [
-        f"{violation['id']}: {violation['help']} at {[node['target'] for node in violation['nodes']][:5]}"
-        for violation in violations
-    ]
+    found = page.evaluate(VIOLATIONS, options)
+    return [f"{rule}: {text} at {places[:5]}" for rule, text, places in found]

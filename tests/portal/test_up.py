@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import psutil
@@ -46,6 +47,15 @@ def place_in(folder: Path) -> Place:
     return Place(data=folder, port=port, sandbox_port=sandbox_port, has_sandbox=True)
 
 
+@contextmanager
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """Let what is started here hear Ctrl-C and SIGHUP: background jobs and nohup ignore them, and hand that on."""
+    ours = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in ours.items():
+        signal.signal(number, handler)
+
+
 class Run:
     """A `make run` of our own, without make; or another program that runs as that does."""
 
@@ -55,7 +65,7 @@ class Run:
         ours = ("PATH", "HOME", "TMPDIR", "LANG")
         env = {name: os.environ[name] for name in ours if name in os.environ}
         env |= {"DATA_DIR": str(place.data), "PORT": str(place.port), "SANDBOX_PORT": str(place.sandbox_port)}
-        with self.output.open("w") as output:
+        with self.output.open("w") as output, signals_as_in_a_terminal():
             self.process = subprocess.Popen(
                 [sys.executable, "-m", program], cwd=ROOT, env=env, stdout=output, stderr=output
             )
@@ -246,10 +256,8 @@ def test_make_that_is_interrupted_alone_takes_us_with_it(tmp_path):
     )
     (tmp_path / "watch.py").write_text(watch + "while not p.wants_us_to_stop(): time.sleep(0.05)\n")
     makefile.write_text(f"run:\n\t@PYTHONPATH={ROOT} exec {sys.executable} {tmp_path / 'watch.py'}\n")
-    # A shell's background job ignores Ctrl-C and hands that on; the tests may be one.
-    ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    make = subprocess.Popen(["make", "-f", makefile], stdout=subprocess.PIPE)
-    signal.signal(signal.SIGINT, ours)
+    with signals_as_in_a_terminal():
+        make = subprocess.Popen(["make", "-f", makefile], stdout=subprocess.PIPE)
     assert make.stdout is not None
     with make.stdout:
         while make.stdout.readline() != b"watching\n":
