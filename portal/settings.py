@@ -174,7 +174,7 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_TASK_STORE_EAGER_RESULT = False
-# Seconds between two proposals; a proposal that waited longer than that is dropped, the next one says the same.
+# Seconds between two proposals.
 REFRESH_INTERVAL_S = env.int("REFRESH_INTERVAL_S", default=15)
 HOUSEKEEPING_INTERVAL_S = 600
 ALERTS_INTERVAL_S = 30
@@ -189,26 +189,29 @@ KEEP_WEBHOOKS_DAYS = env.int("KEEP_WEBHOOKS_DAYS", default=30)
 KEEP_REVOKED_DAYS = env.int("KEEP_REVOKED_DAYS", default=365)
 # A connection that nobody confirmed is taken back.
 KEEP_UNCONFIRMED_DAYS = env.int("KEEP_UNCONFIRMED_DAYS", default=7)
+# How long a proposal is good for, in seconds. The next one says the same, but beat's clock and a worker's may differ:
+# with a life of one interval, a worker that was a minute ahead dropped every proposal, and nothing was refreshed.
+PROPOSAL_LIFE_S = 3600
 CELERY_BEAT_SCHEDULE = {
     "refresh-due": {
         "task": "tokens.tasks.refresh_due",
         "schedule": REFRESH_INTERVAL_S,
-        "options": {"expires": REFRESH_INTERVAL_S},
+        "options": {"expires": PROPOSAL_LIFE_S},
     },
     "deliver-webhooks": {
         "task": "tokens.tasks.deliver_webhooks",
         "schedule": WEBHOOK_INTERVAL_S,
-        "options": {"expires": WEBHOOK_INTERVAL_S},
+        "options": {"expires": PROPOSAL_LIFE_S},
     },
     "tell-owners": {
         "task": "providers.tasks.tell_owners",
         "schedule": ALERTS_INTERVAL_S,
-        "options": {"expires": ALERTS_INTERVAL_S},
+        "options": {"expires": PROPOSAL_LIFE_S},
     },
     "housekeeping": {
         "task": "tokens.tasks.housekeeping",
         "schedule": HOUSEKEEPING_INTERVAL_S,
-        "options": {"expires": HOUSEKEEPING_INTERVAL_S},
+        "options": {"expires": PROPOSAL_LIFE_S},
     },
 }
 

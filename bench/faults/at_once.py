@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -17,7 +18,7 @@ from bench.faults.at_the_provider import make_due
 from bench.faults.clock import database_now
 from bench.faults.judge import calls_of
 from bench.faults.stage import wait_until
-from bench.faults.world import new_cell
+from bench.faults.world import grants_of, new_cell
 from portal.local.environment import ROOT, new_encryption_key
 from tokens import moments
 
@@ -44,6 +45,25 @@ def run_beats_and_deliveries(patience: Patience, *, grants: int) -> list[Cell]:
     patience.judge(cells)
     stage.kill(stage.running["second-beat"].pid)
     return cells
+
+
+def run_slow_beat(patience: Patience, *, grants: int) -> Cell:
+    """Let proposals come from a beat alone whose machine's clock is half an hour behind the workers'."""
+    stage = patience.stage
+    cell = new_cell(
+        stage.sandbox, "beat's clock half an hour behind the worker's", "due", grants=grants, is_due=False
+    )
+    os.killpg(stage.running["beat"].pid, signal.SIGSTOP)
+    try:
+        make_due(patience, [cell])
+        stage.propose(late_s=1800)
+        with suppress(TimeoutError):
+            wait_until(lambda: all(grant.gen for grant in grants_of(cell)), seconds=10, what="the refreshes")
+            cell.recovered = patience.now() - cell.began
+    finally:
+        os.killpg(stage.running["beat"].pid, signal.SIGCONT)
+    patience.judge([cell])
+    return cell
 
 
 def run_readers(patience: Patience, address: str) -> list[Cell]:

@@ -50,6 +50,7 @@ class Plan:
         self._do("unreachable", lambda: at_the_provider.run_unreachable(patience, grants=few))
         self._do("burst", lambda: [at_the_provider.run_burst(patience, grants=40)])
         self._do("beats", lambda: at_once.run_beats_and_deliveries(patience, grants=few * 10))
+        self._do("slow beat", lambda: [at_once.run_slow_beat(patience, grants=few)])
         self._do("readers", self._readers)
         if not short:
             self._do("impostors", lambda: at_once.run_impostors(patience, grants=few))

@@ -141,16 +141,22 @@ class Stage:
         wait_until(lambda: _answers(f"{address}/healthz"), what="the web process")
         return address
 
-    def propose(self, times: int = 1) -> None:
-        """Propose what beat proposes, without waiting for it. A broker that is away gets nothing, as from beat."""
+    def propose(self, times: int = 1, *, late_s: float = 0) -> None:
+        """Propose what beat proposes, without waiting for it. A broker that is away gets nothing, as from beat.
+
+        `late_s`: by how many seconds the clock of the beat that proposes is behind the worker's.
+        """
         from kombu.exceptions import OperationalError
         from redis import RedisError
 
         from portal.celery import app
 
+        life = app.conf.beat_schedule["refresh-due"]["options"]["expires"]
         with suppress(OperationalError, RedisError, OSError):
             for _ in range(times):
-                app.send_task("tokens.tasks.refresh_due", expires=15, retry=False, ignore_result=True)
+                app.send_task(
+                    "tokens.tasks.refresh_due", expires=life - late_s, retry=False, ignore_result=True
+                )
 
     def kill(self, group: int) -> None:
         """Kill -9 a process with all its children."""
