@@ -40,6 +40,7 @@ DOCUMENTS = {
     "docs/production.md": (3, 1),
     "docs/providers.md": (0, 2),
     "docs/quickstart.md": (1, 0),
+    "docs/reliability.md": (0, 0),
     "docs/sandbox.md": (1, 2),
     "docs/threat-model.md": (0, 0),
     "docs/webhooks.md": (4, 2),
