@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
-from bench.faults.at_moments import PROVIDER_COMMITTED
+from bench.faults.at_moments import READ
 from bench.faults.at_the_provider import make_due
 from bench.faults.clock import database_now
 from bench.faults.judge import calls_of
@@ -93,7 +93,7 @@ def run_killed_readers(patience: Patience, address: str) -> list[Cell]:
     stage = patience.stage
     cells = []
     for at in (moments.AFTER_CLAIM, moments.BEFORE_COMMIT):
-        words = {moments.AFTER_CLAIM: "claimed, not sent", moments.BEFORE_COMMIT: PROVIDER_COMMITTED}[at]
+        words = {moments.AFTER_CLAIM: "claimed, not sent", moments.BEFORE_COMMIT: READ}[at]
         cell = new_cell(stage.sandbox, "kill -9 of web under a reader", words, grants=1, life=0, is_due=False)
         stage.arm(at)
         with ThreadPoolExecutor(1) as pool:
