@@ -15,7 +15,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 
 from providers import http, oauth
 from providers.models import ProviderConfig
@@ -172,7 +172,7 @@ def drain(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
             if look_at <= now < stop and calls.free:
                 try:
                     claims = _claim(calls, configs)
-                except (OperationalError, InterfaceError):
+                except (OperationalError, InterfaceError, InternalError):
                     if not calls.under_way.total():
                         raise
                     # The calls that are out come first: their answers can't be had twice. The next tick goes on.

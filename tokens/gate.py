@@ -40,6 +40,9 @@ READERS_SHARE = 10
 LOCK_CLASS = 7_031
 # How long a reader waits for its turn to claim, in milliseconds.
 LOCK_WAIT_MS = 2000
+# A claim takes milliseconds. Of a process that is stopped in the middle of one, the database ends the session after so
+# many, and with it the lock.
+STALL_MS = 5000
 
 # Configurations with something due, longest overdue first, as far as nobody else claims for them just now.
 _LOCK_DUE = """
@@ -57,11 +60,12 @@ WITH waiting AS MATERIALIZED (
         AND (c.paused_until IS NULL OR c.paused_until <= statement_timestamp())
     ORDER BY due.refresh_due_at LIMIT %(most)s
 )
-SELECT id FROM waiting WHERE pg_try_advisory_xact_lock(%(class)s, hashtext(id::text))
+SELECT id, set_config('idle_in_transaction_session_timeout', %(stall)s, true)
+FROM waiting WHERE pg_try_advisory_xact_lock(%(class)s, hashtext(id::text))
 """
 
 _LOCK_ONE = """
-SELECT set_config('lock_timeout', %(wait)s, true), pg_advisory_xact_lock(%(class)s, hashtext(%(config)s))
+SELECT set_config('lock_timeout', %(wait)s, true), set_config('idle_in_transaction_session_timeout', %(stall)s, true), pg_advisory_xact_lock(%(class)s, hashtext(%(config)s))
 """
 
 # Calls under way are those whose attempt has no outcome yet; what a killed worker left behind counts until its claim
@@ -150,13 +154,25 @@ class Gate:
 
 def lock_due(cursor: CursorWrapper, *, most: int) -> list[Gate]:
     """Lock configurations that have something due, and return how they stand; what others lock is passed over."""
-    cursor.execute(_LOCK_DUE, {"known": list(catalog()), "most": most, "class": LOCK_CLASS})
-    return _gates(cursor, [config_id for (config_id,) in cursor.fetchall()])
+    params: dict[str, Any] = {
+        "known": list(catalog()),
+        "most": most,
+        "class": LOCK_CLASS,
+        "stall": f"{STALL_MS}ms",
+    }
+    cursor.execute(_LOCK_DUE, params)
+    return _gates(cursor, [config_id for config_id, _ in cursor.fetchall()])
 
 
 def lock_one(cursor: CursorWrapper, config_id: uuid.UUID) -> list[Gate]:
     """Wait for one configuration's lock and return how it stands; nothing if it is gone. Raises OperationalError."""
-    cursor.execute(_LOCK_ONE, {"class": LOCK_CLASS, "config": str(config_id), "wait": f"{LOCK_WAIT_MS}ms"})
+    params: dict[str, Any] = {
+        "class": LOCK_CLASS,
+        "config": str(config_id),
+        "wait": f"{LOCK_WAIT_MS}ms",
+        "stall": f"{STALL_MS}ms",
+    }
+    cursor.execute(_LOCK_ONE, params)
     return _gates(cursor, [config_id])
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection
+from django.db import InternalError, connection, transaction
 
 from providers.models import ProviderConfig
 from tests.factories import CLIENT_SECRET, ProviderConfigFactory, database_now
@@ -17,6 +18,7 @@ from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_due, claim_one
 from tokens.engine import drain
 from tokens.errors import TokenError
+from tokens.gate import lock_one
 from tokens.models import Grant, RefreshAttempt, Trigger
 from tokens.refresh import ensure_fresh
 
@@ -176,3 +178,27 @@ def test_one_configurations_backlog_holds_nobody_else_up(
     assert called[0]["n"] - before < 50
     assert Grant.objects.get(pk=grant.pk).gen == 1
     assert Grant.objects.filter(provider_config=config, gen=1).count() == 400
+
+
+def test_a_process_that_is_stopped_in_the_middle_of_a_claim_holds_nobody_up_for_long(
+    connect: Connect, config: ProviderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (grant,) = due(connect, 1)
+    monkeypatch.setattr("tokens.gate.STALL_MS", 300)
+    holds, may_go_on = threading.Event(), threading.Event()
+
+    def stopped() -> None:
+        with suppress(InternalError), transaction.atomic(), connection.cursor() as cursor:
+            lock_one(cursor, config.pk)
+            holds.set()
+            may_go_on.wait()
+
+    thread = in_thread(stopped)
+    holds.wait()
+    meanwhile = claim_due(limit=1, trigger=Trigger.BEAT)
+    claim = claim_one(grant, trigger=Trigger.READER)
+    may_go_on.set()
+    thread.join()
+
+    assert meanwhile == []
+    assert claim is not None
