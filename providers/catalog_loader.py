@@ -32,6 +32,7 @@ from providers.spec import (
     Pkce,
     ProfileFields,
     ProviderSpec,
+    ProxyRules,
     RefreshPolicy,
     Rotation,
     ScopeGroup,
@@ -185,6 +186,7 @@ def _spec(top: Reader) -> ProviderSpec:
         sites=_endpoint(sites) if sites else None,
         sites_reader=sites.one_of("reader", sorted(SITE_READERS)) if sites else "",
         site_base_urls=_base_urls(sites.child("base_urls")) if sites else {},
+        proxy=_proxy(top.child("proxy")),
         revoke=_revoke(revoke) if revoke and "url" in revoke.table else None,
         revoke_text=revoke.text("text", "") if revoke else "",
         revoke_page=revoke.url("page", "") if revoke else "",
@@ -222,6 +224,20 @@ def _endpoint(reader: Reader) -> Endpoint:
 
 def _revoke(reader: Reader) -> Endpoint:
     return Endpoint(url=reader.url("url"), method="POST", headers=reader.named_texts("headers"))
+
+
+def _proxy(reader: Reader | None) -> ProxyRules:
+    if reader is None:
+        return ProxyRules()
+    statuses = reader.take("expired_statuses", list, [])
+    if not all(isinstance(status, int) and 400 <= status < 500 for status in statuses):
+        raise reader.fail("expired_statuses", "must be a list of statuses from 400 to 499.")
+    return ProxyRules(
+        request_headers=frozenset(name.lower() for name in reader.texts("request_headers")),
+        response_headers=frozenset(name.lower() for name in reader.texts("response_headers")),
+        not_expired=reader.text("not_expired", ""),
+        expired_statuses=frozenset(statuses),
+    )
 
 
 def _base_urls(reader: Reader | None) -> dict[str, str]:

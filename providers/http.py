@@ -42,6 +42,8 @@ CONNECT_SECONDS = 5
 # nobody can tell whether it was carried out; so we let go first.
 KEEP_ALIVE_SECONDS = 4
 DNS_THREADS = 16
+# Everything that a network and a peer can do to a call.
+FAILURES = (TimeoutError, aiohttp.ClientError, HttpProcessingError, OSError, ValueError)
 
 # What `ipaddress.is_global` lets pass (E3): IPv4 in IPv6 in all its forms, 6to4's relay, and a cloud's own services.
 _NOT_PUBLIC = [
@@ -63,7 +65,7 @@ class BlockedAddressError(OSError):
 
 
 @dataclass
-class _Call:
+class OutgoingCall:
     """How far one call has come."""
 
     may_be_private: bool
@@ -72,7 +74,7 @@ class _Call:
     is_connected: bool = False
 
 
-_call: contextvars.ContextVar[_Call] = contextvars.ContextVar("outgoing_call")
+_call: contextvars.ContextVar[OutgoingCall] = contextvars.ContextVar("outgoing_call")
 
 
 def is_public(address: str) -> bool:
@@ -120,11 +122,9 @@ async def send(session: aiohttp.ClientSession, request: OutgoingRequest) -> Answ
     A request that failed before a connection stood surely did not arrive. After that nobody can know: a reset may
     come before or after the other side has acted on it.
     """
-    url = urlsplit(request.url)
-    if url.scheme != "https" and not (url.scheme == "http" and settings.EGRESS_PLAIN_HTTP):
+    if not is_allowed(request.url):
         return NoAnswer(is_sent=False, reason="blocked")
-    call = _Call(may_be_private(url.hostname or ""))
-    token = _call.set(call)
+    call = begin_call(request.url)
     try:
         async with asyncio.timeout(request.timeout.total_seconds()):
             async with session.request(
@@ -135,18 +135,35 @@ async def send(session: aiohttp.ClientSession, request: OutgoingRequest) -> Answ
                 allow_redirects=False,
             ) as response:
                 return await _read(response, request)
-    except TimeoutError:
-        return NoAnswer(call.is_connected, "time-out")
-    except aiohttp.ClientConnectorDNSError:
-        return NoAnswer(is_sent=False, reason="dns")
-    except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError):
-        return NoAnswer(is_sent=False, reason="tls")
-    except aiohttp.InvalidURL:
-        return NoAnswer(is_sent=False, reason="blocked")
-    except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError):
-        return NoAnswer(call.is_connected, _reason(call))
-    finally:
-        _call.reset(token)
+    except FAILURES as error:
+        return explain(error, call)
+
+
+def is_allowed(url: str) -> bool:
+    """Tell whether an address may be asked at all: over TLS, unless development says otherwise (B2)."""
+    scheme = urlsplit(url).scheme
+    return scheme == "https" or (scheme == "http" and bool(settings.EGRESS_PLAIN_HTTP))
+
+
+def begin_call(url: str) -> OutgoingCall:
+    """Note, for the guards, that the current task calls an address. Its context is its own; nothing is to be undone."""
+    call = OutgoingCall(may_be_private(urlsplit(url).hostname or ""))
+    _call.set(call)
+    return call
+
+
+def explain(error: BaseException, call: OutgoingCall) -> NoAnswer:
+    """Say why no answer came, and whether the request may have arrived."""
+    match error:
+        case TimeoutError():
+            return NoAnswer(call.is_connected, "time-out")
+        case aiohttp.ClientConnectorDNSError():
+            return NoAnswer(is_sent=False, reason="dns")
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return NoAnswer(is_sent=False, reason="tls")
+        case aiohttp.InvalidURL():
+            return NoAnswer(is_sent=False, reason="blocked")
+    return NoAnswer(call.is_connected, _reason(call))
 
 
 def send_blocking(request: OutgoingRequest) -> Answer | NoAnswer:
@@ -159,7 +176,7 @@ def send_blocking(request: OutgoingRequest) -> Answer | NoAnswer:
     return asyncio.run(call())
 
 
-def _reason(call: _Call) -> str:
+def _reason(call: OutgoingCall) -> str:
     if call.is_connected:
         return "reset"
     return "blocked" if call.is_blocked else "refused"

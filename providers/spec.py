@@ -174,6 +174,19 @@ class ProfileFields:
     email: str
 
 
+@dataclass(frozen=True)
+class ProxyRules:
+    """What the proxy must know of a provider's API beside its addresses."""
+
+    # Headers that callers need beside the usual ones, in small letters.
+    request_headers: frozenset[str] = frozenset()
+    response_headers: frozenset[str] = frozenset()
+    # What stands in a 401 that a new token would not mend.
+    not_expired: str = ""
+    # Statuses that can mean an expired token beside 401; believed only when the stored one has run out.
+    expired_statuses: frozenset[int] = frozenset()
+
+
 _PKCE_FACTS = {
     Pkce.SEND: "Supported: S256 is always sent.",
     Pkce.REQUIRED: "Required: S256 is always sent.",
@@ -218,6 +231,7 @@ class ProviderSpec:
     sites_reader: str = ""  # Name of a function in providers/sites.py.
     # By product: where its calls go; {cloud_id} stands for the site.
     site_base_urls: Mapping[str, str] = field(default_factory=dict)
+    proxy: ProxyRules = field(default_factory=ProxyRules)
     revoke: Endpoint | None = None
     revoke_text: str = ""  # What people can do themselves, said truthfully.
     revoke_page: str = ""

@@ -157,3 +157,56 @@ class ReturnCodeError(TokenError):
 
     code = "bad_code"
     message = "The code is not valid: unknown, already used, expired, or made for another end user."
+
+
+class BadPathError(TokenError):
+    """A path for the proxy that could lead elsewhere, or that we can't pass on as it was meant (E1)."""
+
+    code = "bad_path"
+    message = (
+        "The proxy takes a plain path below the product's base URL: no host, no `..`, no empty part, no backslash, and "
+        "nothing that is encoded twice."
+    )
+
+
+class NoSuchSiteError(TokenError):
+    """A site or product that the connection does not reach; `sites` lists those that it does."""
+
+    code = "no_such_site"
+    status = 404
+    message = (
+        "This connection reaches no such site, or the site has no such product. Name a site of `sites` by its cloud id or "
+        "name, with a product of its."
+    )
+
+
+class TooManyAtOnceError(TokenError):
+    """The application's calls through the proxy use up what it may use at once (E7)."""
+
+    code = "too_many_at_once"
+    status = 429
+    message = "Too many calls of this application are in the proxy just now. Send fewer at once."
+
+
+class UpstreamFailedError(TokenError):
+    """The provider did not answer a call through the proxy; `may_have_arrived` says whether it may have acted on it."""
+
+    code = "upstream_failed"
+    status = 502
+    message = "The provider could not be reached, or broke off its answer. Look at `may_have_arrived` before you try again."
+
+
+class UpstreamTimeoutError(TokenError):
+    """The provider did not answer a call through the proxy in time."""
+
+    code = "upstream_timeout"
+    status = 504
+    message = "The provider did not answer in time. It may have acted on the call all the same."
+
+
+class AnswerTooLargeError(TokenError):
+    """The provider's answer is longer than the proxy passes on."""
+
+    code = "answer_too_large"
+    status = 502
+    message = "The provider's answer is longer than the proxy passes on. Fetch it with a token of your own."

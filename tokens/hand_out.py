@@ -30,10 +30,18 @@ class HandedOut:
     use_until: dt.datetime | None
 
 
-def hand_out(grant: Grant, *, min_ttl: timedelta, actor: Actor) -> HandedOut:
+def hand_out(
+    grant: Grant,
+    *,
+    min_ttl: timedelta,
+    actor: Actor,
+    event: Event = Event.TOKEN_HANDED_OUT,
+    **detail: str,
+) -> HandedOut:
     """Return the grant's access token, refreshed if it is good for less than min_ttl, with its use on record.
 
-    Of a short-lived token at most half its life is asked for: more would refresh it at every call. Raises
+    Of a short-lived token at most half its life is asked for: more would refresh it at every call. `event` and `detail`
+    say what it is for, where it does not leave the portal. Raises
     NotConfirmedError, RevokedError, UnreadableTokenError, AuditUnavailableError and what ensure_fresh raises.
     """
     _require_given(grant)
@@ -42,12 +50,12 @@ def hand_out(grant: Grant, *, min_ttl: timedelta, actor: Actor) -> HandedOut:
     fresh = ensure_fresh(grant, min_ttl=min_ttl)
     try:
         with transaction.atomic():
-            return _write_down_and_read(fresh, actor)
+            return _write_down_and_read(fresh, actor, event, detail)
     except DatabaseError:
         raise AuditUnavailableError from None
 
 
-def _write_down_and_read(fresh: Grant, actor: Actor) -> HandedOut:
+def _write_down_and_read(fresh: Grant, actor: Actor, event: Event, detail: dict[str, str]) -> HandedOut:
     """Read the token under the grant's lock, so that it, its times and the audit row tell of one generation (D9)."""
     grant = (
         Grant.objects.select_for_update(of=("self",), no_key=True)
@@ -71,13 +79,14 @@ def _write_down_and_read(fresh: Grant, actor: Actor) -> HandedOut:
     grant.save(update_fields=["used_at"])
     use_until = usable_until(grant, now)
     record(
-        Event.TOKEN_HANDED_OUT,
+        event,
         actor=actor,
         application=grant.application,
         subject=grant,
         provider=grant.provider_config.provider_id,
         gen=grant.gen,
         use_until=use_until.isoformat() if use_until else None,
+        **detail,
     )
     return HandedOut(grant, access_token, grant.access_expires_at, use_until)
 

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 POLL = 0.1
 # How long a caller waits for somebody else's refresh while the old token is still good.
 PATIENCE = timedelta(seconds=2)
+# A token that is younger than this is not replaced because a call with it was refused.
+REFUSED_TOO_SOON = timedelta(minutes=5)
 # How long an answer is held, and its commit tried again, when the database is gone. Somebody is waiting.
 HOLD = timedelta(seconds=30)
 
@@ -137,6 +139,28 @@ def _read(grant: Grant) -> tuple[Grant, dt.datetime]:
     grants = Grant.objects.select_related("provider_config__application").annotate(read_at=clock)
     found = grants.get(pk=grant.pk)
     return found, found.read_at  # type: ignore[attr-defined]
+
+
+def refresh_refused(grant: Grant, *, gen: int, budget: timedelta = timedelta(seconds=10)) -> bool:
+    """Refresh after the provider refused a generation's token, and tell whether a newer one is stored now (E9).
+
+    Only if it is still the stored one, and not when that came a moment ago: an endpoint that refuses every token must
+    not spend a rotation at each call.
+    """
+    deadline = time.monotonic() + budget.total_seconds()
+    while True:
+        grant, now = _read(grant)
+        if grant.gen != gen or grant.status != GrantStatus.ACTIVE:
+            return grant.status == GrantStatus.ACTIVE
+        is_over = grant.access_expires_at is not None and grant.access_expires_at <= now
+        if not is_over and grant.refreshed_at is not None and now - grant.refreshed_at < REFUSED_TOO_SOON:
+            return False
+        claim = claim_one(grant, trigger=Trigger.READER, gen=gen)
+        if claim is not None:
+            return _carry_out(claim).outcome in (Outcome.OK, FENCED)
+        if _why_waiting_is_no_use(grant, now) or time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL)
 
 
 def _why_waiting_is_no_use(grant: Grant, now: dt.datetime) -> type[TokenError] | None:

@@ -62,6 +62,7 @@ class Event(models.TextChoices):
     GRANT_RECOVERED = "grant:recovered", "Recovered"
     GRANT_REVOKED = "grant:revoked", "Revoked"
     TOKEN_HANDED_OUT = "token:handed_out", "Token handed out"
+    PROXY_CALLED = "proxy:called", "Called through the proxy"
     EXPORTED = "audit:exported", "Exported"
 
 

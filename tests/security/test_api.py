@@ -155,6 +155,8 @@ SAMPLES: dict[str, Any] = {
         }
     ],
 }
+# What is called through the proxy.
+CALLED = {"site": "acme", "product": "jira", "path": "rest/api/3/myself"}
 # Fields that name an object.
 POINTERS = {"reconnect"}
 
@@ -183,8 +185,12 @@ def carry_out(caller: Caller, operation: tuple[str, str], *, grant: object, sess
     method, path = operation
     needed, taken = fields_of(operation)
     fields = {name: SAMPLES[name] for name in needed} | {name: str(grant) for name in taken & POINTERS}
-    path = path.format(id=session if path.startswith("/connect/") else grant)[1:]
+    path = path.format(id=session if path.startswith("/connect/") else grant, **CALLED)[1:]
     return caller.delete(path) if method == "delete" else getattr(caller, method)(path, **fields)
+
+
+def text_of(response: Any) -> str:
+    return (b"".join(response) if response.streaming else response.content).decode()
 
 
 def test_d1_every_address_is_in_the_document_that_the_matrix_is_made_from():
@@ -269,7 +275,7 @@ def test_d2_a_key_for_one_provider_sees_nothing_of_another(operation, cast, gran
     # A provider that it may not be used for is switched on or off: it says nothing of it.
     assert response.status_code in {404, 400} or not names_an_object(operation)
     for one in (grant.pk, grant.account_id, grant.account_email, session.pk):
-        assert str(one) not in response.content.decode()
+        assert str(one) not in text_of(response)
 
 
 def test_d3_a_revoked_key_is_refused_at_the_next_call_and_others_go_on(cast, grant):
@@ -302,7 +308,7 @@ def test_d4_a_key_in_the_address_or_the_body_is_refused_whatever_the_header_says
     operation, cast, grant, session
 ):
     caller = Caller(cast.application)
-    path = operation[1][1:].format(id=grant.pk)
+    path = operation[1][1:].format(id=grant.pk, **CALLED)
     spoilt = [
         caller.call(operation[0], f"{path}?api_key={caller.text}"),
         caller.call(operation[0], f"{path}?{caller.text}"),
@@ -360,8 +366,7 @@ def test_d5_no_answer_is_stored_sets_a_cookie_or_holds_more_than_an_access_token
 
     assert response["Cache-Control"] == "no-store"
     assert not response.cookies
-    text = response.content.decode().replace(f"{CANARY}-access-token", "")
-    assert CANARY not in text
+    assert CANARY not in text_of(response).replace(f"{CANARY}-access-token", "")
 
 
 def test_d5_an_address_that_is_not_there_is_a_problem_document_too():
@@ -415,7 +420,7 @@ def test_d7_no_field_of_a_model_can_be_written_but_those_that_are_offered(
     needed, taken = fields_of(operation)
     fields = {field.name for model in (ConnectSession, Grant) for field in model._meta.get_fields()}
     before = everything_of(cast)
-    path = operation[1][1:].format(id=grant.pk)
+    path = operation[1][1:].format(id=grant.pk, **CALLED)
 
     for field in sorted((fields | {"application_id", "tenant", "owner", "role"}) - taken):
         sent = {name: SAMPLES[name] for name in needed} | {field: "x"}
@@ -514,6 +519,8 @@ def test_d12_methods_that_an_address_does_not_know_are_405(path, cast, grant):
     known = set(document()["paths"][path])
     address = "/api/v1" + re.sub(r"{\w+}", str(grant.pk), path)
     others = {"get", "post", "put", "patch", "delete", "head", "options", "trace"} - known
+    if "{path}" in path:
+        others.remove("head")  # The provider's.
 
     for method in others:
         response = Client().generic(

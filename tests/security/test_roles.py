@@ -169,7 +169,11 @@ NOT_THEIRS = everybody(404)
 # The API: a login counts for nothing there (tests/security/test_api.py has it with keys).
 NO_KEY, NO_METHOD = everybody(401), everybody(405)
 # Methods beside GET and POST that exist.
-MORE_METHODS = {"api-grant": {"patch", "delete"}, "api-nothing": {"put", "patch", "delete", "trace"}}
+MORE_METHODS = {
+    "api-grant": {"patch", "delete"},
+    "api-proxy": {"put", "patch", "delete"},
+    "api-nothing": {"put", "patch", "delete", "trace"},
+}
 
 ADDRESSES: dict[str, Address] = {
     # --- portal
@@ -263,6 +267,7 @@ ADDRESSES: dict[str, Address] = {
     "api-grants-import": Address(_nothing, NO_METHOD, NO_KEY),
     "api-grants-export": Address(_nothing, NO_KEY, NO_METHOD),
     "api-audit": Address(_nothing, NO_KEY, NO_METHOD),
+    "api-proxy": Address(lambda world: [world.grant.pk, "-", "jira", "x"], NO_KEY, NO_KEY),
     "api-openapi": Address(_nothing, everybody(), NO_METHOD),
     "api-connect-sessions": Address(_nothing, NO_METHOD, NO_KEY),
     "api-connect-session": Address(_session, NO_KEY, NO_METHOD),

@@ -109,8 +109,9 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
         except Exception as error:
             logger.exception("A call to the API failed (%s).", type(error).__name__)
             response = problem(FaultError())
-        for name, value in limits.items():
-            response[name] = value
+        if not response.has_header("X-Portal-Provider"):  # Else limits are the provider's to tell.
+            for name, value in limits.items():
+                response[name] = value
         response["Cache-Control"] = "no-store"
         return response
 
@@ -122,6 +123,8 @@ def _answer(
     request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any], limits: dict[str, str]
 ) -> HttpResponseBase:
     operation = operations.get(request.method or "")
+    if request.method == "HEAD" and "GET" in operations and operations["GET"].takes is None:
+        operation = operations["GET"]  # Of what is passed on, the provider's head.
     if operation is None:
         raise MethodNotAllowedError(allow=sorted(operations))
     _refuse_misplaced_key(request, operation)

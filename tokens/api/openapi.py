@@ -142,6 +142,13 @@ def _operation(path: str, name: str, method: str, operation: Operation) -> dict[
     if parameters:
         described["parameters"] = parameters
     described["responses"] = {str(operation.status): _good_answer(operation), **_problems(operation, method)}
+    if operation.answers is None:
+        # With any status; X-Portal-Provider tells the provider's answers from our problems.
+        codes = sorted({error.code for error in operation.all_errors(method)})
+        described["responses"] = {
+            "200": _good_answer(operation),
+            "default": {**_good_answer(operation), "x-codes": codes},
+        }
     return described
 
 
@@ -160,7 +167,9 @@ def body_schema(operation: Operation) -> dict[str, Any]:
 
 def _good_answer(operation: Operation) -> dict[str, Any]:
     if operation.answers is None:
-        return {"description": "What the provider answered."}
+        return {
+            "description": "What the provider answered, with `X-Portal-Provider`; without it a problem document.",
+        }
     (schema,), _ = msgspec.json.schema_components([operation.answers], ref_template=REF)
     answer: dict[str, Any] = {
         "description": (inspect.getdoc(operation.answers) or "").partition("\n\n")[0],

@@ -108,7 +108,8 @@ def _operation(path: str, method: str, told: dict[str, Any]) -> dict[str, Any]:
             code
             for status, problem in told["responses"].items()
             if not status.startswith("2")
-            for code in problem["content"]["application/problem+json"]["schema"]["properties"]["code"]["enum"]
+            for code in problem.get("x-codes")
+            or problem["content"]["application/problem+json"]["schema"]["properties"]["code"]["enum"]
         ],
         "example": _example(path, method.upper(), fields),
     }

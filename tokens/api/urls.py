@@ -10,7 +10,19 @@ from django.urls import path
 from portal.models import Event
 from portal.models.api_keys import KeyPermission
 from tokens import errors
-from tokens.api import audit, connect, elsewhere, grants, manage, openapi, problems, shapes, token, transfer
+from tokens.api import (
+    audit,
+    connect,
+    elsewhere,
+    grants,
+    manage,
+    openapi,
+    problems,
+    proxy,
+    shapes,
+    token,
+    transfer,
+)
 from tokens.api.door import resource
 from tokens.api.fields import Choice, Field, Notes, Number, Text, Texts
 from tokens.api.operation import Operation
@@ -111,6 +123,22 @@ SESSION_ERRORS = (
     errors.BadSessionRequestError,
     errors.ProviderDisabledError,
     errors.NotInCatalogError,
+)
+
+PROXY = Operation(
+    proxy.carry,
+    KeyPermission.PROXY,
+    takes=None,
+    errors=(
+        *TOKEN_ERRORS,
+        problems.TooLargeError,
+        errors.BadPathError,
+        errors.NoSuchSiteError,
+        errors.TooManyAtOnceError,
+        errors.UpstreamFailedError,
+        errors.UpstreamTimeoutError,
+        errors.AnswerTooLargeError,
+    ),
 )
 
 # Ids are taken as text: what is no id gets the same answer as one that is not there (D1).
@@ -260,6 +288,11 @@ urlpatterns = [
             )
         ),
         name="api-audit",
+    ),
+    path(
+        "proxy/<str:pk>/<str:site>/<str:product>/<path:path>",
+        resource(GET=PROXY, POST=PROXY, PUT=PROXY, PATCH=PROXY, DELETE=PROXY),
+        name="api-proxy",
     ),
     path("openapi.json", openapi.openapi, name="api-openapi"),
     path("problems/<str:code>", elsewhere.explain, name="api-problem"),

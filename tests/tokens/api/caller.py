@@ -42,6 +42,10 @@ class Caller:
         """POST a JSON object."""
         return self.call("post", path, fields, content_type="application/json")
 
+    def put(self, path: str, **fields: Any) -> Any:
+        """PUT a JSON object."""
+        return self.call("put", path, fields, content_type="application/json")
+
     def patch(self, path: str, **fields: Any) -> Any:
         """PATCH with a JSON object."""
         return self.call("patch", path, fields, content_type="application/json")

@@ -1,0 +1,188 @@
+"""The door to the outside for bodies that stream: what providers/http.py is for short calls, with the same guards.
+
+The web process's threads block, so calls are made on one event loop in a thread of its own, which keeps connections open
+between calls. No side is read faster than the other takes it: at most a few hundred kilobytes of a body are held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import functools
+import os
+import threading
+from typing import TYPE_CHECKING, Self
+
+from yarl import URL
+
+from providers.http import FAILURES, begin_call, explain, is_allowed, new_session
+from providers.oauth import NoAnswer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterator
+    from typing import Any, TypeVar
+
+    import aiohttp
+
+    Result = TypeVar("Result")
+
+# Until the answer begins, and between two of its parts.
+HEAD_SECONDS = 60.0
+IDLE_SECONDS = 30.0
+# Calls at once to all providers, from one process.
+IN_FLIGHT = 200
+CHUNK = 64 * 1024
+_CHUNKS_AHEAD = 4
+
+
+class StreamFailedError(Exception):
+    """No answer came, or it broke off. `why.is_sent`: the request may have been carried out."""
+
+    def __init__(self, why: NoAnswer) -> None:
+        super().__init__(why.reason)
+        self.why = why
+
+
+class Stream:
+    """An answer whose head has come. Iterate once over its body's parts, then or before close it."""
+
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
+        self._response = response
+        self._is_closed = False
+        self.status = response.status
+        self.headers = list(response.headers.items())
+        # What has come of the body with the head.
+        self.first = first
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the body as it comes. Raises StreamFailedError when it breaks off."""
+        try:
+            chunk = self.first
+            while chunk:
+                yield chunk
+                chunk = _wait(_read(self._response))
+        finally:
+            self.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up, unless all has come."""
+        if not self._is_closed:
+            self._is_closed = True
+            _loop(os.getpid()).call_soon_threadsafe(self._response.close)
+
+
+def open_stream(
+    method: str, url: str, headers: dict[str, str], body: bytes | Iterator[bytes] | None = None
+) -> Stream:
+    """Send a request, its body as it comes, and return the answer as soon as it begins. Redirects are not followed.
+
+    `url` is sent as it is written. Raises StreamFailedError, and what reading the body raises; then the call is ended.
+    """
+    if not is_allowed(url):
+        raise StreamFailedError(NoAnswer(is_sent=False, reason="blocked"))
+    loop = _loop(os.getpid())
+    if body is None or isinstance(body, bytes):
+        return _wait(_open(method, url, headers, body or None))
+    queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
+    answer = asyncio.run_coroutine_threadsafe(_open(method, url, headers, _parts(queue)), loop)
+    try:
+        _feed(queue, body, answer, loop)
+        return answer.result()
+    except BaseException:
+        answer.cancel()
+        raise
+
+
+def _feed(
+    queue: asyncio.Queue[bytes | None],
+    body: Iterator[bytes],
+    answer: concurrent.futures.Future[Stream],
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Hand the body over part by part, until the end or until the answer is there before it."""
+    for chunk in _and_none(body):
+        put = asyncio.run_coroutine_threadsafe(queue.put(chunk), loop)
+        either: set[concurrent.futures.Future[Any]] = {put, answer}
+        concurrent.futures.wait(either, timeout=IDLE_SECONDS, return_when=concurrent.futures.FIRST_COMPLETED)
+        if answer.done():
+            put.cancel()
+            return
+        if not put.done():
+            put.cancel()
+            raise StreamFailedError(NoAnswer(is_sent=True, reason="time-out"))
+
+
+def _and_none(body: Iterator[bytes]) -> Iterator[bytes | None]:
+    yield from body
+    yield None
+
+
+async def _parts(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
+    while (chunk := await queue.get()) is not None:
+        yield chunk
+
+
+async def _open(
+    method: str, url: str, headers: dict[str, str], data: bytes | AsyncIterator[bytes] | None
+) -> Stream:
+    call = begin_call(url)
+    try:
+        async with asyncio.timeout(None) as deadline:
+            # A body may take long to come; the time for the answer begins when all of it was sent.
+            loop = asyncio.get_running_loop()
+            if not hasattr(data, "__aiter__"):
+                deadline.reschedule(loop.time() + HEAD_SECONDS)
+            else:
+                data = _then(data, lambda: deadline.reschedule(loop.time() + HEAD_SECONDS))
+            session = await _session()
+            response = await session.request(
+                method, URL(url, encoded=True), headers=headers, data=data, allow_redirects=False
+            )
+            deadline.reschedule(loop.time() + HEAD_SECONDS)
+            return Stream(response, await response.content.readany())
+    except FAILURES as error:
+        raise StreamFailedError(explain(error, call)) from None
+
+
+async def _then(parts: Any, at_end: Any) -> AsyncIterator[bytes]:
+    async for part in parts:
+        yield part
+    at_end()
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            return await response.content.readany()
+    except FAILURES as error:
+        reason = "time-out" if isinstance(error, TimeoutError) else "reset"
+        raise StreamFailedError(NoAnswer(is_sent=True, reason=reason)) from None
+
+
+def _wait(coroutine: Coroutine[Any, Any, Result]) -> Result:
+    return asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid())).result()
+
+
+@functools.cache
+def _loop(process: int) -> asyncio.AbstractEventLoop:
+    """Return the running loop of one process; a forked worker makes its own."""
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True, name="proxy").start()
+    return loop
+
+
+_sessions: dict[int, aiohttp.ClientSession] = {}
+
+
+async def _session() -> aiohttp.ClientSession:
+    """Return this process's session. Only the loop's own thread comes here."""
+    session = _sessions.get(os.getpid())
+    if session is None:
+        session = _sessions[os.getpid()] = new_session(in_flight=IN_FLIGHT)
+    return session

@@ -1,0 +1,111 @@
+"""Make a call for an application with a grant's token: written down first, bounded, and with one second try at most."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from portal.models import Event
+from providers.http_stream import Stream, StreamFailedError, open_stream
+from tokens.clock import database_now
+from tokens.errors import TooManyAtOnceError, UpstreamFailedError, UpstreamTimeoutError
+from tokens.hand_out import HandedOut, hand_out
+from tokens.refresh import refresh_refused
+
+if TYPE_CHECKING:
+    import uuid
+    from collections.abc import Iterator
+
+    from portal.audit import Actor
+    from providers.spec import ProxyRules
+    from tokens.models import Grant
+    from tokens.proxy_path import Target
+
+# Each way. Larger files are fetched with a token of one's own.
+MOST_BYTES = 100 * 1024 * 1024
+# Of one application, in one web process: each holds one of its 16 threads.
+MOST_AT_ONCE = 8
+# Time enough to make the call.
+MIN_TTL = timedelta(seconds=60)
+# What may be sent a second time (RFC 9110, section 9.2.2).
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
+
+_lock = threading.Lock()
+_under_way: dict[uuid.UUID, int] = {}
+
+
+@contextmanager
+def place_in_line(application_id: uuid.UUID) -> Iterator[None]:
+    """Hold one of the application's places for as long as a call lasts (E7). Raises TooManyAtOnceError."""
+    with _lock:
+        if _under_way.get(application_id, 0) >= MOST_AT_ONCE:
+            raise TooManyAtOnceError(retry_after=1)
+        _under_way[application_id] = _under_way.get(application_id, 0) + 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _under_way[application_id] -= 1
+            if not _under_way[application_id]:
+                del _under_way[application_id]
+
+
+def call_through(
+    grant: Grant,
+    target: Target,
+    *,
+    method: str,
+    headers: dict[str, str],
+    body: bytes | Iterator[bytes] | None,
+    actor: Actor,
+) -> Stream:
+    """Make a call with the grant's token and return the answer as it begins.
+
+    A token that the provider refuses is refreshed once; then the call is made again, if that does no harm (E9). Raises
+    UpstreamFailedError, UpstreamTimeoutError, and what hand_out raises.
+    """
+
+    def attempt() -> tuple[HandedOut, Stream]:
+        handed_out = hand_out(
+            grant,
+            min_ttl=MIN_TTL,
+            actor=actor,
+            event=Event.PROXY_CALLED,
+            method=method,
+            product=target.product,
+            site=target.site.cloud_id,
+            path=target.path[:500],
+        )
+        bearer = {"Authorization": f"Bearer {handed_out.access_token}"}
+        try:
+            return handed_out, open_stream(method, target.url, headers | bearer, body)
+        except StreamFailedError as error:
+            if error.why.reason == "time-out":
+                raise UpstreamTimeoutError(may_have_arrived=error.why.is_sent) from None
+            raise UpstreamFailedError(reason=error.why.reason, may_have_arrived=error.why.is_sent) from None
+
+    handed_out, answer = attempt()
+    if not _is_refused(answer, handed_out, grant.provider_config.spec.proxy):
+        return answer
+    try:
+        is_newer = refresh_refused(grant, gen=handed_out.grant.gen)
+    except BaseException:
+        answer.close()
+        raise
+    if not is_newer or method not in IDEMPOTENT or not (body is None or isinstance(body, bytes)):
+        return answer
+    answer.close()
+    return attempt()[1]
+
+
+def _is_refused(answer: Stream, handed_out: HandedOut, rules: ProxyRules) -> bool:
+    """Tell whether an answer means that the token is no good any more."""
+    if answer.status == 401:
+        return not (rules.not_expired and rules.not_expired.encode() in answer.first)
+    return (
+        answer.status in rules.expired_statuses
+        and handed_out.expires_at is not None
+        and handed_out.expires_at <= database_now()
+    )

@@ -1,0 +1,83 @@
+"""Which address a call through the proxy goes to: the caller gives a site, a product and a path, never a host (E1)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from providers.catalog_loader import catalog
+from tokens.errors import BadPathError, NoSuchSiteError
+
+if TYPE_CHECKING:
+    from tokens.models import Grant, Site
+
+# Stands for the only site of a connection that reaches one.
+ONLY_SITE = "-"
+# Signs that mean something in a path and arrive as they were sent.
+_KEPT = "/-._~!$&'()*+,;=:@"
+_BAD = re.compile(
+    r"""(?x)
+    [\\?#\x00-\x20\x7f]      # another server's separator, ours, or no sign at all
+    | %[0-9A-Fa-f]{2}        # encoded twice
+    | //                     # a part that is empty, or the beginning of a host
+    | ^[/@]                  # the same
+    | ^[A-Za-z][\w+.-]*:/    # a whole address
+    | (?:^|/)\.{1,2}(?:;|/|$)    # a way up, also as "..;"
+    """
+)
+_QUERY = re.compile(r"[!\"$-~]*")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a call goes. `path` is without the query, for the audit log."""
+
+    site: Site
+    product: str
+    path: str
+    base_url: str
+    url: str
+
+
+def target_of(grant: Grant, *, site: str, product: str, path: str, query: str) -> Target:
+    """Return where a call goes. `path` is decoded, `query` is not. Raises BadPathError or NoSuchSiteError."""
+    if _BAD.search(path) or not _QUERY.fullmatch(query):
+        raise BadPathError
+    found = _site(grant, site)
+    spec = catalog()[grant.provider_config.provider_id]
+    names = {slug(name): name for name in found.products if name in spec.site_base_urls}
+    if product not in names:
+        raise _no_such_site(grant)
+    base_url = spec.site_base_urls[names[product]].replace("{cloud_id}", quote(found.cloud_id, safe=""))
+    url = f"{base_url}/{quote(path, safe=_KEPT)}"
+    return Target(found, product, f"/{path}", base_url, f"{url}?{query}" if query else url)
+
+
+def slug(product: str) -> str:
+    """Return a product's name as it stands in an address: "jira-service-management"."""
+    return product.lower().replace(" ", "-")
+
+
+def _site(grant: Grant, wanted: str) -> Site:
+    sites = [site for site in grant.sites.all() if site.is_chosen]
+    if wanted == ONLY_SITE:
+        found = sites
+    else:
+        found = [site for site in sites if site.cloud_id == wanted] or [
+            site for site in sites if site.name.lower() == wanted.lower()
+        ]
+    if len(found) != 1:
+        raise _no_such_site(grant)
+    return found[0]
+
+
+def _no_such_site(grant: Grant) -> NoSuchSiteError:
+    return NoSuchSiteError(
+        sites=[
+            {"cloud_id": site.cloud_id, "name": site.name, "products": [slug(name) for name in site.products]}
+            for site in grant.sites.all()
+            if site.is_chosen
+        ]
+    )
