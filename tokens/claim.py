@@ -8,7 +8,7 @@ back must not call the provider. How many may be claimed is asked of tokens/gate
 from __future__ import annotations
 
 import os
-import random
+import secrets
 import socket
 import time
 from dataclasses import dataclass, field
@@ -162,7 +162,7 @@ def _claim_due(cursor: CursorWrapper, picked: list[tuple[Gate, int]], trigger: T
     params = {
         "configs": [one.config_id for one, _ in picked],
         "rooms": [room for _, room in picked],
-        "skips": [random.randrange(PROBE_FROM) if one.is_probe else 0 for one, _ in picked],  # noqa: S311
+        "skips": [secrets.randbelow(PROBE_FROM) if one.is_probe else 0 for one, _ in picked],
     }
     claims = _claim(cursor, _DUE, params, trigger)
     missed = {one.config_id for one, _ in picked if one.is_probe} - {
