@@ -9,7 +9,7 @@ PRODUCTION = $(VENV_PYTHON) -m portal.local.production
 unexport PYTHONDONTWRITEBYTECODE
 # GNU make 3.81 (macOS) has no .ONESHELL; recipes stay short, and programs do the work.
 .DEFAULT_GOAL := help
-.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-refresh bench-scale bench-sandbox bench-soak faults pictures lock clean
+.PHONY: help run example test check fix install install-dev sandbox shell bench-read bench-proxy bench-refresh bench-scale bench-sandbox bench-soak faults pictures lock clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ shell: install ## Open a Python shell on the data of a running `make run`
 
 bench-read: install ## Measure how many tokens a second one web process hands out, against a bare function
 	@exec $(VENV_PYTHON) -m bench.read $(ARGS)
+
+bench-proxy: install ## Measure what the proxy adds to a call, against the direct one
+	@exec $(VENV_PYTHON) -m bench.proxy $(ARGS)
 
 bench-refresh: install ## Measure how many grants a second one worker refreshes, against a bare loop
 	@exec $(VENV_PYTHON) -m bench.refresh $(ARGS)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.load import Load, load
-from bench.refresh import _config, _environment
+from bench.refresh import _environment, make_config
 from bench.sandbox import _free_port, _wait_for
 from portal.embedded import EmbeddedServers
 
@@ -115,7 +115,7 @@ def web(application: str, threads: int) -> Iterator[int]:
             process.kill()
 
 
-def _store(count: int) -> tuple[list[str], str]:
+def _store(count: int, permissions: Sequence[str] = ("tokens:read",)) -> tuple[list[str], str]:
     """Make the grants, and the floor's rows; return the grants' ids and an API key."""
     import django
     from django.core.management import call_command
@@ -127,8 +127,8 @@ def _store(count: int) -> tuple[list[str], str]:
     from portal import api_keys
     from portal.audit import SYSTEM
 
-    config = _config()
-    _, key = api_keys.create(config.application, name="bench", permissions=["tokens:read"], actor=SYSTEM)
+    config = make_config()
+    _, key = api_keys.create(config.application, name="bench", permissions=permissions, actor=SYSTEM)
     ids: list[str] = []
     with connection.cursor() as cursor:
         cursor.execute("CREATE TABLE bench_floor (id uuid PRIMARY KEY, sealed bytea)")

@@ -7,7 +7,9 @@ between calls. No side is read faster than the other takes it: at most a few hun
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
+import contextlib
 import functools
 import os
 import threading
@@ -174,7 +176,16 @@ def _loop(process: int) -> asyncio.AbstractEventLoop:
     """Return the running loop of one process; a forked worker makes its own."""
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True, name="proxy").start()
+    atexit.register(_hang_up, loop)
     return loop
+
+
+def _hang_up(loop: asyncio.AbstractEventLoop) -> None:
+    """Let go of kept connections when the process ends, or asyncio complains of them."""
+    session = _sessions.pop(os.getpid(), None)
+    if session is not None:
+        with contextlib.suppress(Exception):
+            asyncio.run_coroutine_threadsafe(session.close(), loop).result(1)
 
 
 _sessions: dict[int, aiohttp.ClientSession] = {}
