@@ -76,10 +76,10 @@ def check_allowed_hosts(**kwargs: Any) -> list[CheckMessage]:
 
 @register()
 def check_second_factor(**kwargs: Any) -> list[CheckMessage]:
-    """portal.E005: REQUIRE_SECOND_FACTOR is a word that is known; a typo must not switch it off (H8)."""
+    """portal.E009: REQUIRE_SECOND_FACTOR is a word that is known; a typo must not switch it off (H8)."""
     if settings.REQUIRE_SECOND_FACTOR in {"off", "staff", "everyone"}:
         return []
-    return [Error("REQUIRE_SECOND_FACTOR must be off, staff or everyone.", id="portal.E005")]
+    return [Error("REQUIRE_SECOND_FACTOR must be off, staff or everyone.", id="portal.E009")]
 
 
 @register()

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 # What an admin must mend, as the provider page and Overview say it.
 PROBLEMS = {
-    "client_refused": "{name} refuses the client ID or secret. Copy both again from its console and replace the secret here.",
-    "secret_unreadable": "The stored client secret cannot be decrypted. Replace it here.",
+    "client_refused": "{name} refuses the client ID or secret. Copy both again from its console and replace the secret on the provider’s page.",
+    "secret_unreadable": "The stored client secret cannot be decrypted. Replace it on the provider’s page.",
     "unreachable": "{name} does not answer. Nothing is lost: it is tried with one connection at a time until it does.",
     "many_refused": (
         "{name} refused many connections at once, so none of them is ended: they are tried again until it accepts one. "

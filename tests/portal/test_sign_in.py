@@ -247,7 +247,7 @@ def test_h8_a_missing_second_factor_stops_neither_end_users_nor_programs(
 def test_a_mistyped_requirement_of_second_factors_is_refused_at_the_start(settings: Any) -> None:
     settings.REQUIRE_SECOND_FACTOR = "yes"
 
-    assert "portal.E005" in {error.id for error in checks.run_checks()}
+    assert "portal.E009" in {error.id for error in checks.run_checks()}
 
 
 def test_a_wrong_code_keeps_the_key_that_was_scanned(client: Client, user: User) -> None:
