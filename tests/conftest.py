@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(part in item.nodeid for part in LONG_WAITS):
             # Once more, and said in the summary: a loaded machine can be too slow for a browser's or a process's turn.
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_collection_finish() -> None:
+    """Spare the garbage collector what lives as long as the session: it walked through all modules again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
