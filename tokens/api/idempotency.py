@@ -54,7 +54,9 @@ def answer_once(
         held_until=database_now() + HELD_FOR,
     )
     KeptAnswer.objects.bulk_create([mine], ignore_conflicts=True)
-    kept = KeptAnswer.objects.get(api_key=key, name=name)
+    kept = KeptAnswer.objects.filter(api_key=key, name=name).first()
+    if kept is None:  # The first call failed, and took its trace along, between our two statements.
+        raise IdempotencyInProgressError
     if kept.pk != mine.pk:
         kept.api_key = key
         if kept.request_digest != mine.request_digest:

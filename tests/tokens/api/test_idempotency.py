@@ -16,6 +16,8 @@ from tokens.housekeeping import tidy
 from tokens.models import ConnectSession, KeptAnswer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
@@ -42,6 +44,15 @@ def send(caller: Caller, name: str, path: str = "connect/sessions", **fields: An
         content_type="application/json",
         headers={"Authorization": f"Bearer {caller.text}", "Idempotency-Key": name},
     )
+
+
+def the_first_call_fails_meanwhile(
+    execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]
+) -> Any:
+    result = execute(sql, params, many, context)
+    if sql.startswith('INSERT INTO "tokens_keptanswer"'):
+        KeptAnswer.objects.all().delete()
+    return result
 
 
 def test_the_same_call_gets_the_same_answer_and_is_carried_out_once(caller):
@@ -112,6 +123,17 @@ def test_a_call_under_way_is_waited_for_and_an_abandoned_one_is_made_again(calle
     assert (under_way.status_code, under_way.json()["code"]) == (409, "idempotency_in_progress")
     assert under_way["Retry-After"] == "2"
     assert taken_over.status_code == 201
+
+
+def test_a_first_call_that_fails_while_the_second_looks_lets_it_be_sent_again(caller):
+    send(caller, "one")
+    KeptAnswer.objects.update(answer=None)
+
+    with connection.execute_wrapper(the_first_call_fails_meanwhile):
+        meanwhile = send(caller, "one")
+
+    assert (meanwhile.status_code, meanwhile.json()["code"]) == (409, "idempotency_in_progress")
+    assert send(caller, "one").status_code == 201
 
 
 def test_kept_answers_go_after_a_day(caller):
