@@ -106,7 +106,7 @@ def take_all_out(call: Call) -> JsonResponse:
     """Export grants with their refresh tokens, a page at a time, to move them to another store.
 
     A rotating refresh token lives in one place: switch the provider off first, so that this portal refreshes it no more.
-    Each grant that leaves is on record before the answer.
+    Each grant that leaves is on record before the answer. One that waits for its confirmation is nobody's yet and stays.
     """
     fields, configs = call.fields, call.configs()
     if fields["provider"]:
@@ -115,7 +115,8 @@ def take_all_out(call: Call) -> JsonResponse:
         raise ExportRunningError(providers=running)
     if fields["cursor"] and not is_cursor(fields["cursor"]):
         raise wrong("cursor", "must be the `next_cursor` of an earlier answer.")
-    grants = call.grants().exclude(status=GrantStatus.REVOKED).filter(provider_config__in=configs)
+    given = [GrantStatus.ACTIVE, GrantStatus.NEEDS_RECONNECT]
+    grants = call.grants().filter(status__in=given, provider_config__in=configs)
     grants = grants.select_related("application", "provider_config__application")
     page = page_of(grants, older=fields["cursor"], size=fields["limit"])
     now = database_now()

@@ -175,6 +175,17 @@ def test_an_export_brings_refresh_tokens_page_by_page_and_is_on_record(config):
     assert CANARY not in str(list(events.values()))
 
 
+def test_a5_what_nobody_has_confirmed_does_not_leave(config):
+    waiting = GrantFactory(provider_config=config, pending=True)
+    config.is_enabled = False
+    config.save()
+
+    response = Caller(config.application, "grants:export").get("grants/export")
+
+    assert (response.status_code, response.json()["grants"]) == (200, [])
+    assert not AuditEvent.objects.filter(event=Event.GRANT_EXPORTED, subject_id=waiting.pk).exists()
+
+
 def test_a_rotating_token_does_not_leave_while_it_is_refreshed_here(config):
     GrantFactory(provider_config=config)
 
