@@ -190,9 +190,15 @@ RATE_LIMITS = RateLimits()
 @functools.lru_cache(maxsize=1024)
 def _neighbourhood(address: str | None) -> str:
     """Return what counts as one caller: an IPv4 address, or the 64 bits of IPv6 that one customer is given."""
-    if address is None or ":" not in address:
-        return address or "nowhere"
-    return str(ipaddress.ip_network(f"{address}/64", strict=False))
+    if address is None:
+        return "nowhere"
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    # How a socket that takes both kinds shows an IPv4 caller: in the same 64 bits as every other.
+    if found.ipv4_mapped:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((int(found), 64), strict=False))
 
 
 @functools.cache

@@ -129,3 +129,18 @@ def test_d10_the_addresses_of_one_ipv6_customer_count_as_one(cast):
 
     assert wrong.call("get", "grants", REMOTE_ADDR="2001:db8::ffff").status_code == 429
     assert wrong.call("get", "grants", REMOTE_ADDR="2001:db8:0:1::1").status_code == 401
+
+
+def test_d10_ipv4_callers_do_not_count_as_one_where_the_server_listens_on_ipv6(cast):
+    right, wrong = Caller(cast.application), Caller(cast.application)
+    wrong.text = unknown_key()
+
+    for _ in range(rate_limits.MOST_WRONG_KEYS):
+        wrong.call("get", "grants", REMOTE_ADDR="::ffff:203.0.113.9")
+
+    assert right.call("get", "grants", REMOTE_ADDR="203.0.113.9").status_code == 429
+    assert right.call("get", "grants", REMOTE_ADDR="::ffff:203.0.113.10").status_code == 200
+
+
+def test_d10_an_address_on_one_link_alone_is_counted_too(cast):
+    assert Caller(cast.application).call("get", "grants", REMOTE_ADDR="fe80::1%eth0").status_code == 200
