@@ -38,7 +38,8 @@ class SecondFactorMiddleware:
         self, request: HttpRequest, view: Callable[..., Any], args: Any, kwargs: Any
     ) -> HttpResponse | None:
         """Redirect from a page that needs a login; what end users and programs reach has nothing to do with it."""
-        name = (request.resolver_match.url_name if request.resolver_match else "") or ""
+        # With its namespace: Django admin has pages of its own that are called mfa_… and account_….
+        name = request.resolver_match.view_name if request.resolver_match else ""
         is_for_members = getattr(view, "login_required", True) and not name.startswith(OPEN_PAGES)
         if not is_for_members or not must_have_second_factor(request) or is_mfa_enabled(request.user):
             return None

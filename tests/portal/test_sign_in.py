@@ -234,6 +234,20 @@ def test_h8_who_must_have_a_second_factor_sets_one_up_before_anything_else(
     assert client.get(reverse("application-list")).status_code == 200
 
 
+def test_h8_no_page_of_django_admin_is_open_without_the_second_factor(
+    client: Client, user: User, settings: Any
+) -> None:
+    settings.REQUIRE_SECOND_FACTOR = "staff"
+    user.is_staff = user.is_superuser = True
+    user.save()
+    sign_in(client)
+
+    names = ("index", "mfa_authenticator_changelist", "account_emailaddress_changelist")
+    pages = [client.get(reverse(f"admin:{name}")) for name in names]
+
+    assert {page.headers.get("Location") for page in pages} == {reverse("mfa_index")}
+
+
 def test_h8_a_missing_second_factor_stops_neither_end_users_nor_programs(
     client: Client, settings: Any
 ) -> None:
