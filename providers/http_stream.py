@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
-import functools
 import os
 import threading
 from typing import TYPE_CHECKING, Self
@@ -171,13 +170,22 @@ def _wait(coroutine: Coroutine[Any, Any, Result]) -> Result:
     return asyncio.run_coroutine_threadsafe(coroutine, _loop(os.getpid())).result()
 
 
-@functools.cache
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_starting = threading.Lock()
+
+
 def _loop(process: int) -> asyncio.AbstractEventLoop:
-    """Return the running loop of one process; a forked worker makes its own."""
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, daemon=True, name="proxy").start()
-    atexit.register(_hang_up, loop)
-    return loop
+    """Return the running loop of one process; a forked worker makes its own.
+
+    Never two: the session belongs to the loop that made it, and fails on every other.
+    """
+    with _starting:
+        loop = _loops.get(process)
+        if loop is None:
+            loop = _loops[process] = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, daemon=True, name="proxy").start()
+            atexit.register(_hang_up, loop)
+        return loop
 
 
 def _hang_up(loop: asyncio.AbstractEventLoop) -> None:
