@@ -169,6 +169,10 @@ CELERY_ACCEPT_CONTENT = ["json"]
 # Above the longest that a drain may take: claiming, the last answer, and holding it while the database is gone.
 CELERY_TASK_SOFT_TIME_LIMIT = 400
 CELERY_TASK_TIME_LIMIT = 420
+# Refreshing has a queue of its own, and a worker takes from both in turn. Where it can't keep up its proposals pile up,
+# and webhooks and mails would stand behind up to an hour of them.
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"celery": {}, "refresh": {}}
+CELERY_TASK_ROUTES = {"tokens.tasks.refresh_due": {"queue": "refresh"}}
 CELERY_BROKER_TRANSPORT_OPTIONS = {"visibility_timeout": 600}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
