@@ -262,10 +262,11 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Two readers of one body must not see two different things.
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise wrong(next(name for name in names if names.count(name) > 1)[:80], "is given more than once.")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise wrong(name[:80], "is given more than once.")
+        found[name] = value
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -138,6 +139,18 @@ def test_rows_that_are_none_are_refused(caller, rows):
     response = caller.post("grants/import", rows=rows)
 
     assert (response.status_code, response.json()["field"]) == (400, "rows")
+
+
+def test_a_body_of_ever_so_many_names_is_refused_at_once(caller):
+    names = [*(f'"{number}":0' for number in range(180_000)), '"last":0', '"last":0']
+    body = "{" + ",".join(names) + "}"
+    headers = {"Authorization": f"Bearer {caller.text}"}
+    started = time.process_time()
+
+    response = caller.call("post", "grants/import", body, content_type="application/json", headers=headers)
+
+    assert (response.status_code, response.json()["field"]) == (400, "last")
+    assert time.process_time() - started < 10
 
 
 def test_500_rows_fit_into_one_call(caller, config):
