@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -24,8 +26,9 @@ if TYPE_CHECKING:
     from providers.sites import SiteInfo
     from tokens.exchanged import Account
 
-# How many one run looks at: each takes a call or two.
+# How many one run looks at, each with a call or two, and for how long: other work waits for the worker.
 BATCH = 50
+BUDGET = timedelta(seconds=20)
 # An account that can't be looked at for so long is left as the import said.
 GIVE_UP_AFTER = timedelta(days=1)
 ANOTHER_ACCOUNT = "its refresh token belongs to another account than the import said"
@@ -100,15 +103,19 @@ def bring_in(config: ProviderConfig, incoming: Incoming, *, actor: Actor) -> tup
 def look_at_imported() -> int:
     """Ask whose the imported connections are and which sites they reach, once each, and return how many were looked at.
 
-    Only with an access token of our own: the engine refreshes first.
+    Only with an access token of our own: the engine refreshes first. Each run begins somewhere else, so that those that
+    can't be looked at keep no others from it, and two workers seldom look at the same.
     """
-    now = database_now()
+    now, stop = database_now(), time.monotonic() + BUDGET.total_seconds()
     Grant.objects.filter(undiscovered_since__lt=now - GIVE_UP_AFTER).update(undiscovered_since=None)
     waiting = Grant.objects.filter(
         undiscovered_since__isnull=False, status=GrantStatus.ACTIVE, gen__gt=0, access_expires_at__gt=now
     )
+    waiting = waiting.select_related("application", "provider_config__application", "tokens").order_by("pk")
     done = 0
-    for grant in waiting.select_related("application", "provider_config__application", "tokens")[:BATCH]:
+    for grant in list(waiting.filter(pk__gte=uuid.uuid4())[:BATCH]) or waiting[:BATCH]:
+        if time.monotonic() > stop:
+            break
         config = grant.provider_config
         try:
             access_token = unseal(grant.tokens, "access_token")
