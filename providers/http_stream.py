@@ -51,7 +51,8 @@ class Stream:
         self._response = response
         self._is_closed = False
         self.status = response.status
-        self.headers = list(response.headers.items())
+        # Names as plain text: WSGI takes no subclass of it.
+        self.headers = [(str(name), value) for name, value in response.headers.items()]
         # What has come of the body with the head.
         self.first = first
 

@@ -50,12 +50,12 @@ def test_a_provider_whose_clock_is_off_is_told_on_health_for_an_hour(cast: Cast,
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Foo 2026", dated(timedelta(seconds=20))])
-def test_no_date_a_broken_one_and_a_right_one_cost_no_statement(date, django_assert_num_queries):
+def test_no_date_a_broken_one_and_a_right_one_cost_no_statement(django_assert_num_queries):
     config = ProviderConfigFactory()
+    dates = ["", "yesterday", "Mon, 99 Foo 2026", dated(timedelta(seconds=20))]
 
     with django_assert_num_queries(0):
-        note_clock([answered(config, date)])
+        note_clock([answered(config, date) for date in dates])
 
 
 @pytest.mark.django_db(transaction=True)

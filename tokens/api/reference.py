@@ -1,7 +1,7 @@
 """The API's reference for people, at /api/docs: a page made from the OpenAPI document, so it says the same.
 
-The usual viewers were looked at and left: they weigh from half a megabyte on, show nothing without JavaScript and fail the
-accessibility rules that our pages are held to. Whoever likes one better points it at openapi.json.
+Not one of the usual viewers: they are JavaScript applications that show nothing without it. Whoever likes one better
+points it at openapi.json.
 """
 
 from __future__ import annotations
@@ -55,8 +55,15 @@ def reference(request: HttpRequest) -> HttpResponse:
     """Show every operation: what may be sent, what comes back, and what can go wrong."""
     found: dict[str, list[dict[str, Any]]] = {}
     for path, methods in document()["paths"].items():
+        # Methods that are told the same, as the proxy's are, are told once.
+        same: dict[str, list[str]] = {}
         for method, told in methods.items():
-            found.setdefault(told["tags"][0], []).append(_operation(path, method, told))
+            same.setdefault(told["summary"], []).append(method)
+        for first, *others in same.values():
+            told = methods[first]
+            entry = _operation(path, first, told)
+            entry["method"] = ", ".join(method.upper() for method in (first, *others))
+            found.setdefault(told["tags"][0], []).append(entry)
     groups = [(GROUPS.get(tag, tag), entries) for tag, entries in found.items()]
     return render(
         request,

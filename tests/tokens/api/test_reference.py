@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,8 +22,7 @@ def test_every_operation_field_and_error_is_on_the_page(client: Client) -> None:
 
     for path, methods in document()["paths"].items():
         for method, told in methods.items():
-            assert f'id="{told["operationId"]}"' in page
-            assert f"{method.upper()} {path}" in page
+            assert re.search(rf"<code>[A-Z, ]*\b{method.upper()}\b[A-Z, ]* {re.escape(path)}</code>", page)
             assert escape(told["summary"]) in page
             for parameter in told.get("parameters", []):
                 assert f"<code>{parameter['name']}</code>" in page
