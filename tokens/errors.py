@@ -175,8 +175,8 @@ class NoSuchSiteError(TokenError):
     code = "no_such_site"
     status = 404
     message = (
-        "This connection reaches no such site, or the site has no such product. Name a site of `sites` by its cloud id or "
-        "name, with a product of its."
+        "The connection reaches no such site, or the site lacks the product. Name a site of `sites` by its cloud id or name, "
+        "with one of its products; `-` is for a connection that reaches only one site."
     )
 
 

@@ -67,7 +67,9 @@ def response_headers(
             else:
                 kept["X-Portal-Location"] = there
         elif small in RESPONSE_HEADERS or small in rules.response_headers or small.startswith(LIMIT_HEADERS):
-            kept[name] = f"{kept[name]}, {value}" if name in kept else value
+            # The client's names are of a subclass, which a strict WSGI server refuses (PEP 3333).
+            plain = str(name)
+            kept[plain] = f"{kept[plain]}, {value}" if plain in kept else value
     return kept | {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": SANDBOX}
 
 

@@ -50,7 +50,7 @@ def test_libraries_work_through_the_proxy_with_a_base_url_and_a_key(processes, s
     key = Caller(grant.application, "proxy").text
     base = f"{address}/api/v1/proxy/{grant.pk}/-"
 
-    api = atlassian.Jira(url=f"{base}/jira", token=key)
+    api = atlassian.Jira(url=f"{base}/jira", token=key, cloud=True)
     project = api.projects()[0]["key"]
     made = api.create_issue(
         fields={
@@ -61,6 +61,7 @@ def test_libraries_work_through_the_proxy_with_a_base_url_and_a_key(processes, s
     )
     assert api.myself()["displayName"] == "Jo Doe"
     assert api.issue(made["key"])["fields"]["summary"] == "Made through the proxy"
+    assert api.enhanced_jql(f"project = {project}")["issues"]
 
     client = jira.JIRA(server=f"{base}/jira", token_auth=key, get_server_info=False)
     assert client.issue(made["key"]).fields.summary == "Made through the proxy"
