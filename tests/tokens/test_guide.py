@@ -148,11 +148,11 @@ def test_the_python_works_as_it_is_pasted(page: Any, sandbox: SandboxThread, tmp
         )
     )
     result = connect(sandbox, session)
-    finish = "pasted.finish('u-1', *json.load(sys.stdin)); print(json.dumps(pasted.who_am_i('u-1')))"
+    finish = "pasted.finish('u-1', *json.load(sys.stdin)); print(json.dumps(pasted.projects('u-1')))"
     stdin = json.dumps([session["id"], result])
-    who = json.loads(run(page, sys.executable, "-c", start + finish, str(tmp_path), stdin=stdin))
+    found = json.loads(run(page, sys.executable, "-c", start + finish, str(tmp_path), stdin=stdin))
 
-    assert who["emailAddress"] == "sam@acme.example"
+    assert [project["key"] for project in found["values"]] == ["WEB", "OPS"]
     assert Grant.objects.get().status == GrantStatus.ACTIVE
     assert ApiKey.objects.get().last_used_at
 
@@ -167,14 +167,14 @@ def test_the_javascript_works_as_it_is_pasted(page: Any, sandbox: SandboxThread,
     )
     (tmp_path / "finish.mjs").write_text(
         'import * as pasted from "./pasted.mjs"; const [kept, result] = JSON.parse(process.argv[2]);'
-        'await pasted.finish("u-1", kept, result); console.log(JSON.stringify(await pasted.whoAmI("u-1")));'
+        'await pasted.finish("u-1", kept, result); console.log(JSON.stringify(await pasted.projects("u-1")));'
     )
 
     session = json.loads(run(page, node, str(tmp_path / "start.mjs")))
     result = connect(sandbox, session)
-    who = json.loads(run(page, node, str(tmp_path / "finish.mjs"), json.dumps([session["id"], result])))
+    found = json.loads(run(page, node, str(tmp_path / "finish.mjs"), json.dumps([session["id"], result])))
 
-    assert who["emailAddress"] == "sam@acme.example"
+    assert [project["key"] for project in found["values"]] == ["WEB", "OPS"]
 
 
 @pytest.mark.django_db(transaction=True)
