@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.utils import timezone
+from django.utils.html import format_html
 
 from portal.models.api_keys import KeyPermission
 from portal.networks import MOST_NETWORKS, NetworkError, normalise_network
@@ -72,7 +73,12 @@ class ApiKeyForm(NetworksForm):
         error_messages={"required": "Give the key a name, so that you know it again."},
     )
     permissions = forms.MultipleChoiceField(
-        choices=[choice for choice in KeyPermission.choices if choice[0] != KeyPermission.GRANTS_EXPORT],
+        # With the names that the manual and the errors of the API have for them.
+        choices=[
+            (value, format_html("{} <code>{}</code>", label, value))
+            for value, label in KeyPermission.choices
+            if value != KeyPermission.GRANTS_EXPORT
+        ],
         widget=forms.CheckboxSelectMultiple,
         help_text="Give it what the program needs and no more.",
         error_messages={"required": "Choose at least one thing that the key may do."},

@@ -93,7 +93,7 @@ class ApplicationSettingsForm(forms.Form):
         required=False,
         label="Allowed return origins",
         help_text="Where end users may be sent back to after connecting: one origin a line, such as "
-        "<code>https://app.example.com</code>. Any other return address is ignored.",
+        "<code>https://app.example.com</code>. Any other return address is refused.",
         widget=forms.Textarea(
             attrs={"rows": 4, "spellcheck": "false", "autocapitalize": "off", "class": "mono"}
         ),

@@ -102,12 +102,18 @@ def test_the_clocks_are_said(cast, config):
 
 
 def test_a_dead_grant_tells_the_cause_and_what_to_do(cast, config):
-    grant = GrantFactory.create(provider_config=config, needs_reconnect=True, fail_outcome=Outcome.GRANT_DEAD)
+    grant = GrantFactory.create(
+        provider_config=config,
+        needs_reconnect=True,
+        fail_outcome=Outcome.GRANT_DEAD,
+        idle_deadline=database_now() + timedelta(days=20),
+    )
 
     text = text_of(cast, grant)
 
     assert "Access has ended." in text
     assert "Access was removed at Atlassian. Send the person a reconnect link" in text
+    assert "Must be renewed by" not in text
 
 
 def test_a_failing_grant_says_that_there_is_nothing_to_do(cast, config):
