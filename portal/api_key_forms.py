@@ -75,7 +75,7 @@ class ApiKeyForm(NetworksForm):
     permissions = forms.MultipleChoiceField(
         # With the names that the manual and the errors of the API have for them.
         choices=[
-            (value, format_html("{} <code>{}</code>", label, value))
+            (value, format_html("<span>{} <code>{}</code></span>", label, value))
             for value, label in KeyPermission.choices
             if value != KeyPermission.GRANTS_EXPORT
         ],

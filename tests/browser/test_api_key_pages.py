@@ -40,7 +40,7 @@ def test_a_key_from_the_empty_page_to_its_end(owner: Page, cast: Cast) -> None:
     owner.get_by_role("alert").wait_for()
     look(owner, "api-key-create-wrong")
     owner.get_by_label("Name").fill("production")
-    owner.get_by_label("Read access tokens").check()
+    owner.get_by_label("Read access tokens tokens:read", exact=True).check()
     owner.get_by_label("Atlassian").check()
     owner.get_by_role("button", name="Make the key").click()
     owner.get_by_role("heading", name="production is ready").wait_for()
