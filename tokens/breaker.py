@@ -30,6 +30,19 @@ BREAK_AFTER = 5
 BREAK_PROVIDER_AFTER = 10
 CONFIGS_BEFORE_PROVIDER = 2
 
+# Everything that a commit may write about configurations and providers is locked in one order: by everybody, before any
+# of it is written, configurations first. A configuration that is well is written only if it was not.
+_LOCK = """
+WITH configs AS MATERIALIZED (
+    SELECT id FROM providers_providerconfig
+    WHERE id = ANY(%(failed)s) OR (id = ANY(%(configs)s) AND (misses_in_a_row > 0 OR refused_in_a_row > 0))
+    ORDER BY id FOR NO KEY UPDATE
+)
+SELECT FROM providers_providerhealth
+WHERE (SELECT count(*) FROM configs) >= 0 AND (provider_id = ANY(%(missed)s)
+    OR (provider_id = ANY(%(providers)s) AND (misses_in_a_row > 0 OR opened_at IS NOT NULL)))
+ORDER BY provider_id FOR NO KEY UPDATE
+"""
 _WELL = """
 WITH configs AS (
     UPDATE providers_providerconfig SET misses_in_a_row = 0, refused_in_a_row = 0
@@ -56,9 +69,9 @@ def note_health(results: list[Result], done: dict[uuid.UUID, Committed]) -> None
     by_config: dict[uuid.UUID, list[Result]] = {}
     for result in results:
         by_config.setdefault(result.config.pk, []).append(result)
+    _lock(results, done)
     well = []
-    # One order for everybody, so that two workers' commits can't wait for each other.
-    for _, mine in sorted(by_config.items()):
+    for mine in by_config.values():
         outcomes = [done[result.claim.grant_id].outcome for result in mine]
         if Outcome.THROTTLED in outcomes:
             _pause(mine)
@@ -89,6 +102,19 @@ def note_health(results: list[Result], done: dict[uuid.UUID, Committed]) -> None
                 "providers": [config.provider_id for config in well],
             }
             cursor.execute(_WELL, params)
+
+
+def _lock(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
+    outcomes = [(result.config, done[result.claim.grant_id].outcome) for result in results]
+    missed = (Outcome.NOT_SENT, Outcome.AMBIGUOUS)
+    params: dict[str, Any] = {
+        "failed": [config.pk for config, outcome in outcomes if outcome != Outcome.OK],
+        "configs": [config.pk for config, _ in outcomes],
+        "missed": [config.provider_id for config, outcome in outcomes if outcome in missed],
+        "providers": [config.provider_id for config, _ in outcomes],
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, params)
 
 
 def _note_recovery(results: list[Result], outcomes: list[str]) -> None:

@@ -83,6 +83,11 @@ FROM providers_providerconfig c LEFT JOIN providers_providerhealth h ON h.provid
 WHERE c.id = ANY(%(configs)s)
 """
 
+# What a claim will write, before the provider's row: in the order in which commits lock both (tokens/breaker.py).
+_LOCK_ROWS = (
+    "SELECT id FROM providers_providerconfig WHERE id = ANY(%(configs)s) ORDER BY id FOR NO KEY UPDATE"
+)
+
 _PROBE_PROVIDER = """
 UPDATE providers_providerhealth SET probed_at = statement_timestamp()
 WHERE provider_id = %(provider)s AND (probed_at IS NULL OR probed_at <= statement_timestamp() - %(every)s)
@@ -137,6 +142,11 @@ class Gate:
         return self.is_stopped or self.is_provider_down
 
     @property
+    def is_written(self) -> bool:
+        """Tell whether a claim writes anything down about it."""
+        return bool(self.per_second) or self.is_probe
+
+    @property
     def burst(self) -> float:
         """Return for how many seconds unused budget is kept: at least for one call."""
         return max(BURST_SECONDS, 1 / self.per_second) if self.per_second else 0.0
@@ -161,7 +171,7 @@ def lock_due(cursor: CursorWrapper, *, most: int) -> list[Gate]:
         "stall": f"{STALL_MS}ms",
     }
     cursor.execute(_LOCK_DUE, params)
-    return _gates(cursor, [config_id for config_id, _ in cursor.fetchall()])
+    return _gates(cursor, [config_id for config_id, _ in cursor.fetchall()], may_wait=False)
 
 
 def lock_one(cursor: CursorWrapper, config_id: uuid.UUID) -> list[Gate]:
@@ -173,10 +183,10 @@ def lock_one(cursor: CursorWrapper, config_id: uuid.UUID) -> list[Gate]:
         "stall": f"{STALL_MS}ms",
     }
     cursor.execute(_LOCK_ONE, params)
-    return _gates(cursor, [config_id])
+    return _gates(cursor, [config_id], may_wait=True)
 
 
-def _gates(cursor: CursorWrapper, configs: Sequence[uuid.UUID]) -> list[Gate]:
+def _gates(cursor: CursorWrapper, configs: Sequence[uuid.UUID], *, may_wait: bool) -> list[Gate]:
     # A statement of its own: it must see what was committed before the locks were had.
     if not configs:
         return []
@@ -188,7 +198,13 @@ def _gates(cursor: CursorWrapper, configs: Sequence[uuid.UUID]) -> list[Gate]:
         "every": PROBE_EVERY,
     }
     cursor.execute(_FACTS, params)
-    return [_gate(*row) for row in cursor.fetchall()]
+    gates = [_gate(*row) for row in cursor.fetchall()]
+    written = [gate.config_id for gate in gates if gate.is_written]
+    if not written:
+        return gates
+    cursor.execute(_LOCK_ROWS + ("" if may_wait else " SKIP LOCKED"), {"configs": written})
+    locked = {config_id for (config_id,) in cursor.fetchall()}
+    return [gate for gate in gates if not gate.is_written or gate.config_id in locked]
 
 
 def _gate(
@@ -225,7 +241,7 @@ def may_probe(cursor: CursorWrapper, gate: Gate) -> bool:
 
 def note_begun(cursor: CursorWrapper, gate: Gate, begun: int) -> None:
     """Take calls that are begun out of the budget, and write down when a probe was."""
-    if gate.per_second or gate.is_probe:
+    if gate.is_written:
         params: dict[str, Any] = {
             "config": gate.config_id,
             "rate": gate.per_second,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection, transaction
 
 from portal.audit import SYSTEM
 from portal.models import AuditEvent, Event
@@ -13,9 +16,9 @@ from providers import configure
 from providers.models import ProviderConfig, ProviderHealth
 from providers.oauth import Failure
 from providers.spec import Outcome
-from tests.factories import CLIENT_SECRET, ProviderConfigFactory, UserFactory, database_now
+from tests.factories import CLIENT_SECRET, GrantFactory, ProviderConfigFactory, UserFactory, database_now
 from tokens.breaker import tell_everybody
-from tokens.claim import claim_one
+from tokens.claim import claim_due, claim_one
 from tokens.commit import commit
 from tokens.engine import drain
 from tokens.errors import ClientRefusedError, ProviderUnavailableError
@@ -25,6 +28,7 @@ from tokens.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
     from providers.sandbox.thread import SandboxThread
 
@@ -301,3 +305,76 @@ def test_an_answer_to_the_old_secret_does_not_blame_the_new_one(
 
     config.refresh_from_db()
     assert config.problem_code == ""
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+
+def wait_for_locks(number: int) -> None:
+    """Wait until so many sessions wait for a lock."""
+    waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(waiting)
+            if cursor.fetchone() == (number,):
+                return
+            time.sleep(0.01)
+
+
+def in_thread(work: Callable[[], Any]) -> Future[Any]:
+    def run() -> Any:
+        try:
+            return work()
+        finally:
+            connection.close()
+
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(run)
+    pool.shutdown(wait=False)
+    return future
+
+
+def test_commits_about_the_same_configurations_do_not_wait_for_each_other_in_a_ring(
+    connect: Connect, config: ProviderConfig
+) -> None:
+    """The one holds the provider and wants the second configuration, which the other holds and wants the provider."""
+    other = ProviderConfigFactory()
+    first, second = sorted([config, other], key=lambda one: one.pk)
+    # One outcome of one configuration is counted in one row, for which they would wait in turn.
+    kinds = [(first, Outcome.NOT_SENT), (second, Outcome.NOT_SENT), (second, Outcome.AMBIGUOUS)]
+    ProviderHealth.objects.create(provider_id=config.provider_id)
+    results = []
+    for one, outcome in kinds:
+        claim = claim_one(GrantFactory(provider_config=one, due=True), trigger=Trigger.BEAT)
+        assert claim is not None
+        results.append(Result(claim, one, Failure(outcome, cause="no answer")))
+
+    with transaction.atomic():
+        ProviderHealth.objects.select_for_update().get()
+        commits = [in_thread(lambda: commit(results[:2]))]
+        wait_for_locks(1)
+        commits.append(in_thread(lambda: commit(results[2:])))
+        wait_for_locks(2)
+    for made in commits:
+        made.result()
+
+    assert ProviderHealth.objects.get().misses_in_a_row == 3
+    assert set(ProviderConfig.objects.values_list("misses_in_a_row", flat=True)) == {1, 2}
+
+
+def test_a_probe_and_a_commit_do_not_wait_for_each_other_in_a_ring(
+    connect: Connect, config: ProviderConfig
+) -> None:
+    """The one holds the provider and wants the configuration, which the other holds and wants the provider."""
+    grant = connect(due=True)
+    ProviderHealth.objects.create(provider_id=config.provider_id, opened_at=database_now())
+
+    with transaction.atomic():
+        ProviderConfig.objects.select_for_update(no_key=True).get(pk=config.pk)
+        worker = in_thread(lambda: claim_due(limit=1, trigger=Trigger.BEAT))
+        assert worker.result() == []
+        reader = in_thread(lambda: claim_one(grant, trigger=Trigger.READER))
+        wait_for_locks(1)
+        ProviderHealth.objects.update(misses_in_a_row=1)
+
+    assert reader.result() is not None
