@@ -205,8 +205,10 @@ def test_who_says_that_they_really_are_over_lets_them_end(
     assert let_end(config, actor=SYSTEM)
     assert not let_end(config, actor=SYSTEM)
     replan_all()
-    due_again()
-    drain()
+    # On a busy machine endings were held before all had been refused for the first time.
+    for _ in range(2):
+        due_again()
+        drain()
 
     assert ended() == 30
     config.refresh_from_db()
