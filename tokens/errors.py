@@ -181,11 +181,13 @@ class NoSuchSiteError(TokenError):
 
 
 class TooManyAtOnceError(TokenError):
-    """The application's calls through the proxy use up what it may use at once (E7)."""
+    """The calls through the proxy use up what the application, or all of them, may use at once (E7)."""
 
     code = "too_many_at_once"
     status = 429
-    message = "Too many calls of this application are in the proxy just now. Send fewer at once."
+    message = (
+        "Too many calls are in the proxy just now. Send fewer at once, and go on after `retry_after` seconds."
+    )
 
 
 class UpstreamFailedError(TokenError):

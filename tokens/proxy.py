@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MOST_BYTES = 100 * 1024 * 1024
 # Of one application, in one web process: each holds one of its 16 threads.
 MOST_AT_ONCE = 8
+# Of all applications: the other threads are for everything else, such as tokens and people.
+MOST_OF_ALL = 12
 # Time enough to make the call.
 MIN_TTL = timedelta(seconds=60)
 # What may be sent a second time (RFC 9110, section 9.2.2).
@@ -40,7 +42,8 @@ _under_way: dict[uuid.UUID, int] = {}
 def place_in_line(application_id: uuid.UUID) -> Iterator[None]:
     """Hold one of the application's places for as long as a call lasts (E7). Raises TooManyAtOnceError."""
     with _lock:
-        if _under_way.get(application_id, 0) >= MOST_AT_ONCE:
+        is_full = sum(_under_way.values()) >= MOST_OF_ALL
+        if is_full or _under_way.get(application_id, 0) >= MOST_AT_ONCE:
             raise TooManyAtOnceError(retry_after=1)
         _under_way[application_id] = _under_way.get(application_id, 0) + 1
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import socket
 import time
+import uuid
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from tests.factories import CANARY, CLIENT_SECRET, GrantFactory, ProviderConfigF
 from tests.providers.peer import Peer, answering, reply
 from tests.tokens.api.caller import Caller
 from tokens import proxy
+from tokens.errors import TooManyAtOnceError
 from tokens.models import Grant, GrantStatus, Site
 from tokens.proxy_headers import harmless_type
 
@@ -356,6 +359,19 @@ def test_e7_an_application_has_so_many_places_and_gets_them_back(caller, grant, 
         "1",
     )
     assert again.status_code == 200
+    assert proxy._under_way == {}
+
+
+def test_e7_slow_calls_of_several_applications_leave_threads_for_everything_else():
+    busy, other, third = (uuid.uuid4() for _ in range(3))
+    with ExitStack() as held:
+        for number in range(proxy.MOST_OF_ALL):
+            held.enter_context(proxy.place_in_line(busy if number < proxy.MOST_AT_ONCE else other))
+        with pytest.raises(TooManyAtOnceError), proxy.place_in_line(third):
+            pass
+
+    with proxy.place_in_line(third):
+        pass
     assert proxy._under_way == {}
 
 
