@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Case, When
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -17,7 +18,7 @@ from portal.models.applications import digest
 from portal.models.audit import ActorKind
 from tokens.clock import database_now
 from tokens.errors import BadReturnUrlError
-from tokens.models import Grant, ManageLink
+from tokens.models import Grant, GrantStatus, ManageLink
 from tokens.sessions import is_allowed_return_url
 
 if TYPE_CHECKING:
@@ -101,8 +102,11 @@ def link_in_browser(pk: uuid.UUID, *, browser: str) -> ManageLink | None:
 
 
 def grants_of(link: ManageLink) -> QuerySet[Grant]:
-    """Return all that the end user has connected in the application, also what is over."""
+    """Return all that the end user has connected in the application, what is over behind what is not."""
     grants = Grant.objects.filter(application=link.application, end_user=link.end_user)
     if link.provider_ids:
         grants = grants.filter(provider_config__provider_id__in=link.provider_ids)
-    return grants.select_related("application", "provider_config__application")
+    is_over = Case(When(status=GrantStatus.REVOKED, then=1), default=0)
+    return grants.order_by(is_over, "-connected_at", "-id").select_related(
+        "application", "provider_config__application"
+    )

@@ -167,3 +167,12 @@ def test_the_page_costs_the_same_however_much_is_connected(caller, config, djang
 
     with django_assert_max_num_queries(5):
         assert browser.get(page).status_code == 200
+
+
+def test_what_is_over_pushes_nothing_that_is_not_off_the_page(caller, config, monkeypatch):
+    monkeypatch.setattr("tokens.views.manage.MOST_GRANTS", 2)
+    GrantFactory(provider_config=config, end_user="user-1", account_name="Jo First")
+    GrantFactory.create_batch(3, provider_config=config, end_user="user-1", revoked=True)
+    browser, page = opened(caller)
+
+    assert "Jo First" in browser.get(page).content.decode()
