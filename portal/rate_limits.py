@@ -106,6 +106,10 @@ class RateLimits:
                 or self._left(_neighbourhood(address), MOST_WRONG_KEYS).remaining <= 0
             )
 
+    def application_of(self, public_id: str) -> str | None:
+        """Return whose key it is, if it was ever recognised here; whether it still is must be asked elsewhere."""
+        return self._application_of.get(public_id)
+
     def note_wrong_key(self, address: str | None) -> None:
         """Count a key that lets nobody in."""
         place = _neighbourhood(address)

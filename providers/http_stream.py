@@ -62,9 +62,14 @@ class Stream:
             chunk = self.first
             while chunk:
                 yield chunk
-                chunk = _wait(_read(self._response))
+                chunk = b"" if self.is_over else _wait(_read(self._response))
         finally:
             self.close()
+
+    @property
+    def is_over(self) -> bool:
+        """Tell whether all of the body has come and was read: mostly with the head, and then nobody need wait for more."""
+        return self._response.content.at_eof() and self._response.content.exception() is None
 
     def __enter__(self) -> Self:
         return self
@@ -76,7 +81,8 @@ class Stream:
         """Hang up, unless all has come."""
         if not self._is_closed:
             self._is_closed = True
-            _loop(os.getpid()).call_soon_threadsafe(self._response.close)
+            if not self.is_over:  # Else the connection waits for the next call already.
+                _loop(os.getpid()).call_soon_threadsafe(self._response.close)
 
 
 def open_stream(

@@ -63,22 +63,24 @@ def call_through(
     headers: dict[str, str],
     body: bytes | Iterator[bytes] | None,
     actor: Actor,
+    rules: ProxyRules,
+    first: HandedOut | None = None,
 ) -> Stream:
     """Make a call with the grant's token and return the answer as it begins.
 
-    A token that the provider refuses is refreshed once; then the call is made again, if that does no harm (E9). Raises
-    UpstreamFailedError, UpstreamTimeoutError, and what hand_out raises.
+    `first` is a token that was handed out for this call already. One that the provider refuses is refreshed once; then the
+    call is made again, if that does no harm (E9). Raises UpstreamFailedError, UpstreamTimeoutError, and what hand_out raises.
     """
 
-    def attempt() -> tuple[HandedOut, Stream]:
-        handed_out = hand_out(
+    def attempt(handed_out: HandedOut | None) -> tuple[HandedOut, Stream]:
+        handed_out = handed_out or hand_out(
             grant,
             min_ttl=MIN_TTL,
             actor=actor,
             event=Event.PROXY_CALLED,
             method=method,
             product=target.product,
-            site=target.site.cloud_id,
+            site=target.cloud_id,
             path=target.path[:500],
         )
         bearer = {"Authorization": f"Bearer {handed_out.access_token}"}
@@ -89,8 +91,8 @@ def call_through(
                 raise UpstreamTimeoutError(may_have_arrived=error.why.is_sent) from None
             raise UpstreamFailedError(reason=error.why.reason, may_have_arrived=error.why.is_sent) from None
 
-    handed_out, answer = attempt()
-    if not _is_refused(answer, handed_out, grant.provider_config.spec.proxy):
+    handed_out, answer = attempt(first)
+    if not _is_refused(answer, handed_out, rules):
         return answer
     try:
         is_newer = refresh_refused(grant, gen=handed_out.grant.gen)
@@ -100,7 +102,7 @@ def call_through(
     if not is_newer or method not in IDEMPOTENT or not (body is None or isinstance(body, bytes)):
         return answer
     answer.close()
-    return attempt()[1]
+    return attempt(None)[1]
 
 
 def _is_refused(answer: Stream, handed_out: HandedOut, rules: ProxyRules) -> bool:

@@ -11,6 +11,7 @@ from providers.catalog_loader import catalog
 from tokens.errors import BadPathError, NoSuchSiteError
 
 if TYPE_CHECKING:
+    from providers.spec import ProviderSpec
     from tokens.models import Grant, Site
 
 # Stands for the only site of a connection that reaches one.
@@ -34,7 +35,7 @@ _QUERY = re.compile(r"[!\"$-~]*")
 class Target:
     """Where a call goes. `path` is without the query, for the audit log."""
 
-    site: Site
+    cloud_id: str
     product: str
     path: str
     base_url: str
@@ -43,16 +44,26 @@ class Target:
 
 def target_of(grant: Grant, *, site: str, product: str, path: str, query: str) -> Target:
     """Return where a call goes. `path` is decoded, `query` is not. Raises BadPathError or NoSuchSiteError."""
-    if _BAD.search(path) or not _QUERY.fullmatch(query):
+    if not is_honest(path, query):
         raise BadPathError
     found = _site(grant, site)
     spec = catalog()[grant.provider_config.provider_id]
     names = {slug(name): name for name in found.products if name in spec.site_base_urls}
     if product not in names:
         raise _no_such_site(grant)
-    base_url = spec.site_base_urls[names[product]].replace("{cloud_id}", quote(found.cloud_id, safe=""))
+    return target_at(spec, names[product], cloud_id=found.cloud_id, path=path, query=query)
+
+
+def is_honest(path: str, query: str) -> bool:
+    """Tell whether a path, decoded, and a query, as it was sent, surely lead nowhere else."""
+    return not _BAD.search(path) and bool(_QUERY.fullmatch(query))
+
+
+def target_at(spec: ProviderSpec, product: str, *, cloud_id: str, path: str, query: str) -> Target:
+    """Return where a call goes, all of it checked. `product` is the provider's name of it."""
+    base_url = spec.site_base_urls[product].replace("{cloud_id}", quote(cloud_id, safe=""))
     url = f"{base_url}/{quote(path, safe=_KEPT)}"
-    return Target(found, product, f"/{path}", base_url, f"{url}?{query}" if query else url)
+    return Target(cloud_id, slug(product), f"/{path}", base_url, f"{url}?{query}" if query else url)
 
 
 def slug(product: str) -> str:

@@ -128,6 +128,9 @@ def _answer(
     if operation is None:
         raise MethodNotAllowedError(allow=sorted(operations))
     _refuse_misplaced_key(request, operation)
+    response = operation.at_once(request, limits, **path) if operation.at_once else None
+    if response is not None:
+        return response
     key = _key_of(request)
     limits |= RATE_LIMITS.take(key.public_id, key.application_id).headers()
     if operation.permission not in key.permissions:

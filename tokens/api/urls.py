@@ -129,6 +129,7 @@ PROXY = Operation(
     proxy.carry,
     KeyPermission.PROXY,
     takes=None,
+    at_once=proxy.carry_at_once,
     errors=(
         *TOKEN_ERRORS,
         problems.TooLargeError,

@@ -24,6 +24,8 @@ class Caller:
 
     # As in production, the hot path included; `Client` goes the ordinary way alone.
     client_class: type[Client] = HotClient
+    # Other spellings are let in, too, but only the ordinary way.
+    scheme = "Bearer"
 
     def __init__(self, application: Application, *permissions: str, provider_ids: list[str] | None = None):
         self.key, self.text = api_keys.create(
@@ -56,7 +58,7 @@ class Caller:
 
     def call(self, method: str, path: str, *args: Any, **options: Any) -> Any:
         """Make any call, with the key."""
-        options.setdefault("headers", {"Authorization": f"Bearer {self.text}"})
+        options.setdefault("headers", {"Authorization": f"{self.scheme} {self.text}"})
         # As in production: a POST without a CSRF token must get through by its key.
         client = self.client_class(enforce_csrf_checks=True)
         response = getattr(client, method)(f"/api/v1/{path}", *args, **options)
@@ -65,7 +67,7 @@ class Caller:
 
     def send(self, method: str, path: str, body: bytes = b"", **headers: str) -> Any:
         """Send a body as it is, with any method."""
-        sent = {"Authorization": f"Bearer {self.text}", **headers}
+        sent = {"Authorization": f"{self.scheme} {self.text}", **headers}
         return self.client_class(enforce_csrf_checks=True).generic(
             method, f"/api/v1/{path}", body, headers=sent
         )
