@@ -194,10 +194,18 @@ def test_a_token_that_does_not_open_is_not_handed_out(caller, config):
     seal(elsewhere, "access_token", "moved here")
     GrantTokens.objects.filter(grant=grant).update(access_token=elsewhere.access_token)
 
+    caller.scheme = "bearer"  # The ordinary way.
     response = caller.get(f"grants/{grant.pk}/token")
 
     assert (response.status_code, response.json()["code"]) == (503, "unreadable_token")
     assert not AuditEvent.objects.filter(event=Event.TOKEN_HANDED_OUT).exists()
+
+    # The hot path has its row before it tries to open the token: the log tells too much then, never too little.
+    caller.scheme = "Bearer"
+    response = caller.get(f"grants/{grant.pk}/token")
+
+    assert (response.status_code, response.json()["code"]) == (503, "unreadable_token")
+    assert AuditEvent.objects.filter(event=Event.TOKEN_HANDED_OUT).count() == 1
 
 
 @pytest.mark.parametrize("min_ttl", ["-1", "3601", "soon", "", "1e3", "٣"])
