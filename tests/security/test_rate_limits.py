@@ -113,7 +113,8 @@ def test_d10_whoever_tries_many_wrong_keys_is_not_heard_for_a_while(path, cast, 
 
     assert [answer.status_code for answer in answers] == [401] * rate_limits.MOST_WRONG_KEYS + [429]
     assert len({answer.content for answer in answers[:-1]}) == 1
-    assert len([record for record in caplog.records if record.name == "portal.rate_limits"]) == 1
+    # Said once, not for each; the thread that adds counts up may have something else to say meanwhile.
+    assert caplog.text.count("Too many wrong API keys") == 1
     assert wrong.text not in caplog.text
     # Or else the right one among many guesses would be found.
     assert right.call("get", path, **from_there).status_code == 429
