@@ -59,7 +59,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.django_db]
 
-EXAMPLES = int(os.environ.get("INVARIANT_EXAMPLES", "12"))
+EXAMPLES = int(os.environ.get("INVARIANT_EXAMPLES", "8"))
 GRANTS = 2
 LEEWAY_S = 600
 # What can happen to a token request, and whether the provider's own word ends the grant.
