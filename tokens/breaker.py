@@ -73,6 +73,8 @@ def note_health(results: list[Result], done: dict[uuid.UUID, Committed]) -> None
     well = []
     for mine in by_config.values():
         outcomes = [done[result.claim.grant_id].outcome for result in mine]
+        for holder in {done[result.claim.grant_id].held_by for result in mine} - {""}:
+            guard.hold(mine[0].config, by=holder)
         if Outcome.THROTTLED in outcomes:
             _pause(mine)
         if Outcome.CLIENT_BAD in outcomes:
@@ -105,13 +107,21 @@ def note_health(results: list[Result], done: dict[uuid.UUID, Committed]) -> None
 
 
 def _lock(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
-    outcomes = [(result.config, done[result.claim.grant_id].outcome) for result in results]
     missed = (Outcome.NOT_SENT, Outcome.AMBIGUOUS)
+    failing, missing = [], []
+    for result in results:
+        committed = done[result.claim.grant_id]
+        # One that is accepted after all may release what was held.
+        is_accepted = committed.outcome == Outcome.OK and result.claim.was_refused
+        if committed.outcome != Outcome.OK or is_accepted:
+            failing.append(result.config.pk)
+        if committed.outcome in missed or committed.held_by == guard.PROVIDER or is_accepted:
+            missing.append(result.config.provider_id)
     params: dict[str, Any] = {
-        "failed": [config.pk for config, outcome in outcomes if outcome != Outcome.OK],
-        "configs": [config.pk for config, _ in outcomes],
-        "missed": [config.provider_id for config, outcome in outcomes if outcome in missed],
-        "providers": [config.provider_id for config, _ in outcomes],
+        "failed": failing,
+        "configs": [result.config.pk for result in results],
+        "missed": missing,
+        "providers": [result.config.provider_id for result in results],
     }
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, params)

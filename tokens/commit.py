@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from providers.oauth import Failure, TokenSet
-from tokens import moments
+from tokens import guard, moments
 from tokens.accept import accept
 from tokens.breaker import note_health
 from tokens.clock import database_now
@@ -47,6 +47,7 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
     ordered = sorted(results, key=lambda result: result.claim.grant_id)
     moments.reached(moments.BEFORE_COMMIT)
     with transaction.atomic(durable=True):
+        guard.take_turn(ordered)
         done = accept([result for result in ordered if isinstance(result.came_to, TokenSet)])
         for result in ordered:
             if isinstance(result.came_to, Failure):

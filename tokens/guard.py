@@ -8,15 +8,18 @@ who says that they really are over.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from portal.audit import record
 from portal.models import Event
 from providers.models import ProviderConfig, ProviderHealth
+from providers.oauth import Failure
+from providers.spec import Outcome
+from tokens.gate import STALL_MS
 from tokens.models import Grant, GrantStatus
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
 
     from portal.audit import Actor
+    from tokens.results import Result
 
 # More than so many, and more than this share of all, must not end within the window: of a configuration, of a provider.
 FEW = 5
@@ -35,25 +39,50 @@ WINDOW = timedelta(minutes=10)
 FLOOD_IN_A_ROW = 20
 # How long grants may end freely after somebody said that they should: a round of hourly refreshes, and some more.
 ALLOWED_FOR = timedelta(hours=2)
+# What endings are held by.
+CONFIGURATION, PROVIDER = "configuration", "provider"
+# The class of these advisory locks; a lock is this and the hash of a provider's id.
+LOCK_CLASS = 7_032
+
+# A process that is stopped in the middle of its commit must not keep all others from theirs.
+_TAKE_TURN = """
+SELECT set_config('idle_in_transaction_session_timeout', %(stall)s, true),
+    pg_advisory_xact_lock(%(class)s, hashtext(%(provider)s))
+"""
 
 
-def may_end(config: ProviderConfig, now: dt.datetime) -> bool:
-    """Tell whether one more grant may end now; if not, endings are held from now on, and the admin is told once."""
+def is_confirmed(result: Result) -> bool:
+    """Tell whether a provider has refused a grant again that it had refused before, so that it may end."""
+    came_to, claim = result.came_to, result.claim
+    is_refused = isinstance(came_to, Failure) and came_to.outcome is Outcome.GRANT_DEAD
+    # Without a refresh token nobody was asked.
+    return is_refused and claim.was_refused and claim.refresh_token is not None
+
+
+def take_turn(results: list[Result]) -> None:
+    """Let no other commit end grants of the same providers before this one is done: each must see the other's endings.
+
+    To be called before any row is locked. Who waits here holds nothing that somebody else could wait for.
+    """
+    providers = {result.config.provider_id for result in results if is_confirmed(result)}
+    with connection.cursor() as cursor:
+        for provider in sorted(providers):
+            params: dict[str, Any] = {"class": LOCK_CLASS, "provider": provider, "stall": f"{STALL_MS}ms"}
+            cursor.execute(_TAKE_TURN, params)
+
+
+def held_by(config: ProviderConfig, now: dt.datetime) -> str:
+    """Tell what keeps one more grant from ending now: "configuration", "provider", or "" if nothing does."""
     state = ProviderConfig.objects.get(pk=config.pk)
     if state.endings_allowed_until is not None and state.endings_allowed_until > now:
-        return True
-    if state.endings_held_since is None and _is_flood(Grant.objects.filter(provider_config=config), FEW, now):
-        hold(config)
-    elif state.endings_held_since is None:
-        ours = Grant.objects.filter(provider_config__provider_id=config.provider_id)
-        if not _is_provider_held(config) and not _is_flood(ours, FEW_OF_PROVIDER, now):
-            return True
-        ProviderHealth.objects.get_or_create(provider_id=config.provider_id)
-        ProviderHealth.objects.filter(provider_id=config.provider_id, endings_held_since=None).update(
-            endings_held_since=Now()
-        )
-    config.note_problem("many_refused")
-    return False
+        return ""
+    ours = Grant.objects.filter(provider_config=config)
+    if state.endings_held_since is not None or _is_flood(ours, FEW, now):
+        return CONFIGURATION
+    everybodys = Grant.objects.filter(provider_config__provider_id=config.provider_id)
+    if _is_provider_held(config) or _is_flood(everybodys, FEW_OF_PROVIDER, now):
+        return PROVIDER
+    return ""
 
 
 def _is_provider_held(config: ProviderConfig) -> bool:
@@ -86,9 +115,15 @@ def note_refusals(config: ProviderConfig, refused: int) -> None:
         hold(config)
 
 
-def hold(config: ProviderConfig) -> None:
-    """End no grant of a configuration until it is released, and tell the admin."""
-    ProviderConfig.objects.filter(pk=config.pk, endings_held_since=None).update(endings_held_since=Now())
+def hold(config: ProviderConfig, *, by: str = CONFIGURATION) -> None:
+    """End no grant of a configuration, or of its provider, until it is released, and tell the admin once."""
+    if by == PROVIDER:
+        ProviderHealth.objects.get_or_create(provider_id=config.provider_id)
+        ProviderHealth.objects.filter(provider_id=config.provider_id, endings_held_since=None).update(
+            endings_held_since=Now()
+        )
+    else:
+        ProviderConfig.objects.filter(pk=config.pk, endings_held_since=None).update(endings_held_since=Now())
     config.note_problem("many_refused")
 
 

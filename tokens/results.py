@@ -44,6 +44,8 @@ class Committed:
     cause: str = ""
     http_status: int | None = None
     error_code: str = ""
+    # What kept a refused grant from ending (tokens/guard.py); "" if nothing did.
+    held_by: str = ""
 
 
 def token_place(column: str, *, grant_id: uuid.UUID, application_id: uuid.UUID) -> Place:

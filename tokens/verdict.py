@@ -10,7 +10,7 @@ from portal.models import Event
 from providers.models import STOPPING_PROBLEMS
 from providers.spec import Outcome
 from tokens import schedule
-from tokens.guard import may_end
+from tokens.guard import held_by, is_confirmed
 from tokens.models import Grant, GrantStatus
 from tokens.results import FENCED, OVERTAKEN, REVOKED, UNREADABLE, Committed
 
@@ -97,18 +97,17 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
     claim = result.claim
     cause = LOST_ANSWER if claim.inflight_since else failure.cause
     # Without a refresh token nobody was asked, so there is nothing to confirm, and no flood of refusals.
-    was_asked = claim.refresh_token is not None
-    is_confirmed = not was_asked or grant.fail_outcome == Outcome.GRANT_DEAD
+    is_certain = claim.refresh_token is None or is_confirmed(result)
+    held = held_by(result.config, now) if is_confirmed(result) else ""
     grant.fail_count += 1
     grant.fail_outcome = Outcome.GRANT_DEAD
     grant.cause = cause[:200]
-    is_guarded = was_asked and is_confirmed and not may_end(result.config, now)
-    if is_guarded:
+    if held:
         grant.cause = "many connections were refused at once; it is tried again before it ends"
-    if grant.status == GrantStatus.ACTIVE and (is_guarded or not is_confirmed):
+    if grant.status == GrantStatus.ACTIVE and (held or not is_certain):
         pause = (
             schedule.pause_while_held(grant.pk, grant.fail_count)
-            if is_guarded
+            if held
             else result.config.spec.read_timeout + timedelta(seconds=1)
         )
         _spent_nothing(claim, grant)
@@ -128,7 +127,7 @@ def _apply_dead(result: Result, grant: Grant, failure: Failure, now: dt.datetime
                 cause=grant.cause,
             )
     _save_failure(grant)
-    return Committed(Outcome.GRANT_DEAD, grant.cause, failure.status, failure.error)
+    return Committed(Outcome.GRANT_DEAD, grant.cause, failure.status, failure.error, held)
 
 
 def apply_unreadable(result: Result, now: dt.datetime) -> Committed:

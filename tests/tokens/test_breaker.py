@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 
 from portal.audit import SYSTEM
 from portal.models import AuditEvent, Event
@@ -17,6 +15,7 @@ from providers.models import ProviderConfig, ProviderHealth
 from providers.oauth import Failure
 from providers.spec import Outcome
 from tests.factories import CLIENT_SECRET, GrantFactory, ProviderConfigFactory, UserFactory, database_now
+from tests.threads import in_thread, wait_for_locks
 from tokens.breaker import tell_everybody
 from tokens.claim import claim_due, claim_one
 from tokens.commit import commit
@@ -28,7 +27,6 @@ from tokens.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
 
     from providers.sandbox.thread import SandboxThread
 
@@ -308,30 +306,6 @@ def test_an_answer_to_the_old_secret_does_not_blame_the_new_one(
 
 
 # --- locks ----------------------------------------------------------------------------------------------------------
-
-
-def wait_for_locks(number: int) -> None:
-    """Wait until so many sessions wait for a lock."""
-    waiting = "SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted"
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute(waiting)
-            if cursor.fetchone() == (number,):
-                return
-            time.sleep(0.01)
-
-
-def in_thread(work: Callable[[], Any]) -> Future[Any]:
-    def run() -> Any:
-        try:
-            return work()
-        finally:
-            connection.close()
-
-    pool = ThreadPoolExecutor(1)
-    future = pool.submit(run)
-    pool.shutdown(wait=False)
-    return future
 
 
 def test_commits_about_the_same_configurations_do_not_wait_for_each_other_in_a_ring(

@@ -6,16 +6,23 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from django.db import transaction
 from django.db.models import F
 
 from portal.audit import SYSTEM
 from portal.models import AuditEvent, Event
 from providers.models import ProviderConfig, ProviderHealth
+from providers.oauth import Failure
+from providers.spec import Outcome
 from tests.factories import CLIENT_SECRET, GrantFactory, ProviderConfigFactory, database_now
+from tests.threads import in_thread, wait_for_locks
+from tokens.claim import claim_one
+from tokens.commit import commit
 from tokens.engine import drain
-from tokens.guard import let_end, may_end
-from tokens.models import Grant, GrantStatus
+from tokens.guard import held_by, let_end
+from tokens.models import Grant, GrantStatus, Trigger
 from tokens.replan import replan_all
+from tokens.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +49,14 @@ def refuse_all(sandbox: SandboxThread) -> None:
     sandbox.fault("status_before", status=403, body={"error": "invalid_grant"}, times=-1)
 
 
+def refused_again(config: ProviderConfig) -> Result:
+    """Return what ends a grant: the second refusal of one that was refused before."""
+    grant = GrantFactory(provider_config=config, due=True, fail_outcome=Outcome.GRANT_DEAD, fail_count=1)
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    assert claim is not None
+    return Result(claim, config, Failure(Outcome.GRANT_DEAD, "invalid_grant", 403), 0.0, 0.0)
+
+
 def test_a_flood_of_refusals_ends_five_grants_and_alerts_instead_of_ending_the_rest(
     connect: Connect, config: ProviderConfig, sandbox: SandboxThread
 ) -> None:
@@ -58,6 +73,49 @@ def test_a_flood_of_refusals_ends_five_grants_and_alerts_instead_of_ending_the_r
     assert Grant.objects.filter(status=GrantStatus.NEEDS_RECONNECT).count() == 5
     assert Grant.objects.filter(status=GrantStatus.ACTIVE).count() == 7
     assert AuditEvent.objects.filter(event=Event.PROVIDER_FAILING).count() == 1
+
+
+@pytest.mark.parametrize(("number", "configurations", "may"), [(8, 1, 5), (12, 12, 10)])
+def test_commits_of_one_moment_end_no_more_together_than_one_after_the_other(
+    number: int, configurations: int, may: int
+) -> None:
+    configs = ProviderConfigFactory.create_batch(configurations)
+    results = [refused_again(configs[n % configurations]) for n in range(number)]
+
+    with transaction.atomic():
+        # All of them have come as far as they can before the first is committed.
+        list(ProviderConfig.objects.select_for_update(of=("self",)))
+        commits = [in_thread(lambda result=result: commit([result])) for result in results]
+        wait_for_locks(number)
+    for made in commits:
+        made.result()
+
+    assert ended() == may
+
+
+def test_a_commit_that_holds_endings_does_not_wait_in_a_ring_for_another_of_the_same_configurations() -> None:
+    """The one holds the second configuration and wants the first, which the other holds and wants the second."""
+    first, second = sorted(ProviderConfigFactory.create_batch(2), key=lambda one: one.pk)
+    for _ in range(5):
+        GrantFactory(needs_reconnect=True, ended_at=database_now(), provider_config=second)
+    results = [refused_again(second), refused_again(first)]
+    others = []
+    for config in (first, second):
+        claim = claim_one(GrantFactory(due=True, provider_config=config), trigger=Trigger.BEAT)
+        assert claim is not None
+        others.append(Result(claim, config, Failure(Outcome.THROTTLED), 0.0, 0.0))
+
+    with transaction.atomic():
+        ProviderConfig.objects.select_for_update(of=("self",)).get(pk=first.pk)
+        commits = [in_thread(lambda: commit(others))]
+        wait_for_locks(1)
+        commits.append(in_thread(lambda: commit(results)))
+        wait_for_locks(2)
+    for made in commits:
+        made.result()
+
+    second.refresh_from_db()
+    assert second.problem_code == "many_refused"
 
 
 def test_endings_of_long_ago_do_not_hold_back_todays(
@@ -98,7 +156,7 @@ def test_the_more_grants_there_are_the_more_may_end_at_once(
         GrantFactory(needs_reconnect=True, ended_at=database_now(), provider_config=config)
     GrantFactory.create_batch(working, provider_config=config)
 
-    assert may_end(config, database_now()) is may
+    assert (held_by(config, database_now()) == "") is may
 
 
 def test_a_long_incident_ends_no_more_than_the_first_few(
