@@ -30,7 +30,7 @@ _SECRETS = re.compile(
     | (?P<webhook>whsec_)[0-9A-Za-z+/=_-]+
     | (?P<jwt>eyJ)[\w-]+\.[\w.-]+
     # Links whose last part is the secret: Django logs the path of every 4xx.
-    | (?P<path>/(?:invitations|connect|connect/manage|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{{16,}}
+    | (?P<path>/(?:invitations|connect|connect/manage|connect/reconnect|accounts/confirm-email|accounts/password/reset/key)/)[^\s"'/?]{{16,}}
     """
 )
 # Without one of these nothing of the above can be found; most texts have none, and this is told at once.

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tokens.views import connect, connected, manage, my_connection
+from tokens.views import connect, connected, manage, my_connection, reconnect
 
 urlpatterns = [
     # The fixed words first: a link's token is 43 characters long and never one of them.
@@ -16,6 +16,7 @@ urlpatterns = [
         my_connection.my_connection_disconnect,
         name="my-connection-disconnect",
     ),
+    path("connect/reconnect/<str:token>/", reconnect.reconnect_page, name="reconnect-page"),
     path("connect/manage/<str:token>/", manage.manage_open, name="manage-open"),
     path("connect/mine/<uuid:pk>/", manage.manage_page, name="manage-page"),
     path(

@@ -6,7 +6,10 @@ ever holds a provider's own text, a token or a code.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tokens.models import Grant
 
 
 class TokenError(Exception):
@@ -73,6 +76,11 @@ class NeedsReconnectError(NotRefreshableError):
 
     code = "needs_reconnect"
     message = "Access has ended at the provider. Send the person a reconnect link."
+
+    def __init__(self, grant: Grant) -> None:
+        super().__init__()
+        # For the link, which the API makes (tokens/api/door.py).
+        self.grant = grant
 
 
 class NotInCatalogError(NotRefreshableError):

@@ -127,6 +127,31 @@ FAILURES: dict[str, Words] = {
         "Ask the people of {application} for a new one.",
         "The link was opened after its time.",
     ),
+    "reconnect_expired": Words(
+        410,
+        "This link has expired",
+        "It was good for an hour. Open {application} again: where it needs your {provider} account, it has a new link.",
+        "The link that came with a needs_reconnect answer was opened after its hour, or after the connection had changed.",
+    ),
+    "already_repaired": Words(
+        200,
+        "This connection works again",
+        "{application} can use your {provider} account, so there is nothing left to do here.",
+        "The link that came with a needs_reconnect answer was opened after the connection had been repaired.",
+    ),
+    "connection_revoked": Words(
+        410,
+        "This connection was ended",
+        "{application} has no access to your {provider} account any more, and a connection that was ended is not "
+        "repaired. If you want a new one, start again from {application}.",
+        "The link that came with a needs_reconnect answer was opened after the connection had been revoked.",
+    ),
+    "too_many_links": Words(
+        429,
+        "This was tried too often",
+        "Nothing is lost. Try again in an hour, or tell the people of {application}.",
+        "Links that came with needs_reconnect answers were used for this connection more often than is sensible in an hour.",
+    ),
     "link_used": Words(
         410,
         "This link has been used",

@@ -183,7 +183,7 @@ def _still_good_or_raise(grant: Grant, problem: Callable[[], Exception]) -> Gran
     grant = Grant.objects.select_related("provider_config__application").get(pk=grant.pk)
     if grant.is_fresh(database_now()):
         return grant
-    raise NeedsReconnectError if grant.status == GrantStatus.NEEDS_RECONNECT else problem()
+    raise NeedsReconnectError(grant) if grant.status == GrantStatus.NEEDS_RECONNECT else problem()
 
 
 def _carry_out(claim: Claim) -> Committed:
@@ -212,7 +212,7 @@ def _why_not(grant: Grant) -> Exception:
     if grant.provider_config.provider_id not in catalog():
         return NotInCatalogError()
     if grant.status == GrantStatus.NEEDS_RECONNECT:
-        return NeedsReconnectError()
+        return NeedsReconnectError(grant)
     if grant.status != GrantStatus.ACTIVE:
         return NotRefreshableError(f"This connection is {grant.get_status_display().lower()}.")
     return RefreshInProgressError()

@@ -51,11 +51,12 @@ def open_session(
     return_url: str = "",
     reconnect_grant: Grant | None = None,
     lifetime: timedelta = LINK_LIFETIME,
+    token: str = "",
 ) -> tuple[ConnectSession, str]:
     """Make a connect session and return it with its link token, which is not stored and can't be read again.
 
-    `scopes` may narrow the configuration's, never widen them. Raises ProviderDisabledError, BadReturnUrlError or
-    BadSessionRequestError.
+    `scopes` may narrow the configuration's, never widen them; `token` is that of a link which is out already, else it
+    is a new one. Raises ProviderDisabledError, BadReturnUrlError or BadSessionRequestError.
     """
     if not config.is_working:
         raise ProviderDisabledError
@@ -81,7 +82,7 @@ def open_session(
     wanted = set(config.scopes if scopes is None else scopes) | set(config.spec.required_scopes)
     if unknown := wanted - set(config.scopes):
         raise BadSessionRequestError(f"Not configured for this provider: {', '.join(sorted(unknown))}.")
-    token = secrets.token_urlsafe(32)
+    token = token or secrets.token_urlsafe(32)
     with transaction.atomic():
         session = ConnectSession.objects.create(
             application=config.application,
@@ -127,6 +128,12 @@ def is_allowed_return_url(application: Application, url: str) -> bool:
     except ValueError:  # An OriginError is one.
         return False
     return url.startswith(f"{parts.scheme}://{parts.netloc}") and origin in application.return_origins
+
+
+def last_return_url(grant: Grant) -> str:
+    """Return where the end user was sent back to last time, or ""."""
+    last = grant.connect_sessions.exclude(return_url="").order_by("-created_at").first()
+    return last.return_url if last else ""
 
 
 def find_session(token: str) -> ConnectSession | None:

@@ -46,6 +46,7 @@ ACTORS: dict[str, str] = {
     ActorKind.END_USER: "end user",
     ActorKind.STAFF: "staff",
     ActorKind.API_KEY: "API key",
+    ActorKind.LINK: "reconnect",
 }
 
 

@@ -73,6 +73,7 @@ class ActorKind(models.TextChoices):
     STAFF = "staff", "Staff"
     END_USER = "end_user", "End user"
     API_KEY = "api_key", "API key"
+    LINK = "link", "Reconnect link"
     SYSTEM = "system", "The portal itself"
 
 

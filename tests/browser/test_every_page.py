@@ -18,7 +18,9 @@ from tests.browser import world as worlds
 from tests.browser.conftest import serving, session_cookie
 from tests.browser.looks import errors_of, look, watch
 from tests.browser.world import BROWSER, LONG_USER, World
+from tests.tokens.connecting import path_of
 from tokens.failures import FAILURES
+from tokens.reconnect import reconnect_link
 from tokens.views.browser import cookie_name
 
 if TYPE_CHECKING:
@@ -64,6 +66,10 @@ def long_message(world: World) -> str:
         "webhook-message",
         args=["states", WebhookMessage.objects.get(tries=4, endpoint__name__startswith="The").uid],
     )
+
+
+def reconnect_path(world: World, end_user: str) -> str:
+    return path_of(reconnect_link(world.grant(end_user), given_to="dpk_0123456789ab")[0])
 
 
 def failure(world: World, code: str) -> str:
@@ -168,6 +174,8 @@ LOOKS = {
     # --- connecting that failed
     "failed-to-try-again": Look(lambda world: failure(world, "cancelled"), "Try again", who="nobody"),
     "failed-test": Look(lambda world: failure_of_a_test(world, "wrong_client_secret"), "For you as a member"),
+    "reconnect-link": Look(lambda world: reconnect_path(world, "ended"), "Connect Atlassian again", who="nobody"),
+    "reconnect-link-repaired": Look(lambda world: reconnect_path(world, "retrying"), "works again", who="nobody"),
     "failed-no-such-link": Look("/connect/nothing/", "We do not know this link", who="nobody"),
 }  # fmt: skip
 

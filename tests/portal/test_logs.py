@@ -60,6 +60,7 @@ def test_a_line_names_its_request_or_task(variable, name):
         f"GET /oauth/callback/acme/atlassian?code={CANARY}&state={CANARY}",
         f"/connect/{CANARY}-and-so-on/",
         f"/connect/manage/{CANARY}-and-so-on/",
+        f"/connect/reconnect/{CANARY}-and-so-on/",
     ],
 )
 def test_g6_no_secret_is_in_a_line_whatever_its_form_or_place(text):

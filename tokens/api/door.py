@@ -30,7 +30,8 @@ from tokens.api.problems import (
     RateLimitedError,
     problem,
 )
-from tokens.errors import NotInCatalogError, TokenError
+from tokens.api.shapes import reconnect_shape
+from tokens.errors import NeedsReconnectError, NotInCatalogError, TokenError
 from tokens.models import ConnectSession, Grant
 
 logger = logging.getLogger(__name__)
@@ -120,6 +121,18 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
 
 
 def _answer(
+    request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any], limits: dict[str, str]
+) -> HttpResponseBase:
+    try:
+        return _carry_out(request, operations, path, limits)
+    except NeedsReconnectError as error:  # Whatever was asked for, the answer brings what repairs it.
+        key = KEY_PATTERN.search(request.headers["Authorization"])
+        assert key is not None
+        error.members |= reconnect_shape(error.grant, given_to=f"dpk_{key[1]}")
+        raise
+
+
+def _carry_out(
     request: HttpRequest, operations: dict[str, Operation], path: dict[str, Any], limits: dict[str, str]
 ) -> HttpResponseBase:
     operation = operations.get(request.method or "")

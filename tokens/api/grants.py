@@ -14,7 +14,7 @@ from providers.spec import Outcome
 from tokens.api.connect import opened
 from tokens.api.fields import wrong
 from tokens.api.lookup import grant_of
-from tokens.api.shapes import grant_shape, last_return_url, reconnect_shape
+from tokens.api.shapes import grant_shape
 from tokens.browse import is_cursor, page_of
 from tokens.change import change
 from tokens.clock import database_now
@@ -29,7 +29,7 @@ from tokens.models import Confirmation, GrantStatus, Site, Trigger
 from tokens.refresh import refresh_now
 from tokens.results import FENCED, REVOKED, UNREADABLE
 from tokens.revoke import revoke
-from tokens.sessions import open_session
+from tokens.sessions import last_return_url, open_session
 
 if TYPE_CHECKING:
     from tokens.api.door import Call
@@ -93,11 +93,7 @@ def refresh_one(call: Call, *, pk: str) -> JsonResponse:
     if grant.status == GrantStatus.ACTIVE and _is_just_refreshed(grant):
         return JsonResponse(grant_shape(grant))
     record(Event.GRANT_REFRESH_REQUESTED, actor=call.actor, application=call.application, subject=grant)
-    try:
-        _require_refreshed(grant, refresh_now(grant, trigger=Trigger.API, is_forced=False))
-    except NeedsReconnectError as error:
-        error.members["reconnect"] = reconnect_shape(grant)
-        raise
+    _require_refreshed(grant, refresh_now(grant, trigger=Trigger.API, is_forced=False))
     return JsonResponse(grant_shape(grant_of(call, pk)))
 
 
@@ -112,9 +108,9 @@ def _require_refreshed(grant: Grant, committed: Committed) -> None:
             raise RevokedError
         return
     # A refusal counts when it was confirmed; until then the portal tries once more by itself.
-    grant.refresh_from_db(fields=["status"])
+    grant.refresh_from_db(fields=["status", "gen"])
     if grant.status == GrantStatus.NEEDS_RECONNECT:
-        raise NeedsReconnectError
+        raise NeedsReconnectError(grant)
     errors = {Outcome.CLIENT_BAD: ClientRefusedError, UNREADABLE: UnreadableTokenError}
     raise errors.get(committed.outcome, ProviderUnavailableError)
 

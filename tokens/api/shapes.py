@@ -15,6 +15,8 @@ from providers.catalog_loader import catalog
 from tokens.clock import database_now
 from tokens.failures import ConnectFailedError
 from tokens.models.connect import SessionStatus
+from tokens.reconnect import reconnect_link
+from tokens.sessions import last_return_url
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -134,11 +136,19 @@ class OpenedSession(SessionShape):
 
 
 class ReconnectCall(TypedDict):
-    """The call that makes a reconnect link, ready to send."""
+    """The call that makes a connect session which repairs the grant, ready to send: it brings the end user back with a code."""
 
     method: Literal["POST"]
     url: str
     body: Annotated[dict[str, str], Meta(description="Fill in `return_url` if it is empty.")]
+
+
+class ReconnectWays(TypedDict):
+    """How a grant whose access has ended is repaired."""
+
+    reconnect_url: str
+    reconnect_expires_at: Time | None
+    reconnect: ReconnectCall
 
 
 class ManageLinkShape(TypedDict):
@@ -223,6 +233,12 @@ class ProblemShape(TypedDict):
     code: Annotated[str, Meta(description="Stable: decide by it.")]
     field: NotRequired[Annotated[str, Meta(description="The field that is wrong.")]]
     retry_after: NotRequired[Annotated[int, Meta(description="Seconds after which to ask again.")]]
+    reconnect_url: NotRequired[
+        Annotated[str, Meta(description="Send the end user's browser there: the same account repairs it.")]
+    ]
+    reconnect_expires_at: NotRequired[
+        Annotated[Time | None, Meta(description="Until when it is good. The next answer has a new one.")]
+    ]
     reconnect: NotRequired[ReconnectCall]
     candidates: NotRequired[list[Candidate]]
     missing_permission: NotRequired[str]
@@ -320,19 +336,15 @@ def session_shape(session: ConnectSession) -> SessionShape:
     }
 
 
-def reconnect_shape(grant: Grant) -> ReconnectCall:
-    """Return the call that makes a reconnect link, ready to send but for a return URL that is not known."""
-    return {
+def reconnect_shape(grant: Grant, *, given_to: str) -> ReconnectWays:
+    """Return the link that repairs a grant, and the call that does it with a code, but for a return URL that is not known."""
+    url, expires_at = reconnect_link(grant, given_to=given_to)
+    call: ReconnectCall = {
         "method": "POST",
         "url": settings.PUBLIC_URL + reverse("api-grant-reconnect", args=[grant.pk]),
         "body": {"return_url": last_return_url(grant)},
     }
-
-
-def last_return_url(grant: Grant) -> str:
-    """Return where the end user was sent back to last time, or ""."""
-    last = grant.connect_sessions.exclude(return_url="").order_by("-created_at").first()
-    return last.return_url if last else ""
+    return {"reconnect_url": url, "reconnect_expires_at": time_shape(expires_at), "reconnect": call}
 
 
 def sites_shape(grant: Grant) -> list[SiteShape]:

@@ -9,8 +9,7 @@ from django.http import JsonResponse
 
 from tokens.api.lookup import grant_of
 from tokens.api.problems import AmbiguousError, NotFoundError
-from tokens.api.shapes import candidate_shape, reconnect_shape, token_shape
-from tokens.errors import NeedsReconnectError
+from tokens.api.shapes import candidate_shape, token_shape
 from tokens.hand_out import hand_out
 from tokens.models import GrantStatus
 
@@ -46,8 +45,4 @@ def of_end_user(call: Call) -> JsonResponse:
 
 def _handed_out(call: Call, grant: Grant) -> JsonResponse:
     min_ttl = timedelta(seconds=call.fields["min_ttl"])
-    try:
-        return JsonResponse(token_shape(hand_out(grant, min_ttl=min_ttl, actor=call.actor)))
-    except NeedsReconnectError as error:
-        error.members["reconnect"] = reconnect_shape(grant)
-        raise
+    return JsonResponse(token_shape(hand_out(grant, min_ttl=min_ttl, actor=call.actor)))

@@ -64,7 +64,12 @@ def connect_page(request: HttpRequest, token: str) -> HttpResponse:
     try:
         require_usable(session, user_id=member.pk if member else None)
     except ConnectFailedError as failure:
-        return _unusable(request, session, failure)
+        return unusable(request, session, failure)
+    return start_page(request, session, start_url=reverse("connect-start", args=[token]))
+
+
+def start_page(request: HttpRequest, session: ConnectSession, *, start_url: str) -> HttpResponse:
+    """Return the page with the button; it posts to `start_url`."""
     spec = session.provider_config.spec
     response = render(
         request,
@@ -74,7 +79,7 @@ def connect_page(request: HttpRequest, token: str) -> HttpResponse:
             "application": session.application,
             "spec": spec,
             "plain_scopes": in_plain_words(spec, scopes_to_ask(session)),
-            "start_url": reverse("connect-start", args=[token]),
+            "start_url": start_url,
         },
     )
     allow_authorize(response, session)
@@ -91,7 +96,7 @@ def connect_start(request: HttpRequest, token: str) -> HttpResponse:
         return failure_page(request, "unknown_link")
     if session.confirmation == Confirmation.LOGIN and member_at(request) is None:
         return redirect_to_login(reverse("connect-page", args=[token]))
-    return _to_provider(request, session)
+    return to_provider(request, session)
 
 
 @login_not_required  # The browser that started is what lets them in.
@@ -102,7 +107,7 @@ def connect_again(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     session = session_here(request, pk)
     if session is None:
         return failure_page(request, "not_this_browser")
-    return _to_provider(request, session)
+    return to_provider(request, session)
 
 
 @login_not_required  # The provider sends end users back here; cookie and state say whether they are expected.
@@ -140,21 +145,22 @@ def _received(request: HttpRequest, slug: str, provider_id: str) -> HttpResponse
     return SeeOther(reverse(page, args=[session.pk]))
 
 
-def _to_provider(request: HttpRequest, session: ConnectSession) -> HttpResponse:
+def to_provider(request: HttpRequest, session: ConnectSession) -> HttpResponse:
+    """Bind the session to this browser and send it to the provider, or say why not."""
     browser = browser_to_bind(request)
     try:
         url = start(session, browser=browser, user=member_at(request), actor=actor_at(request, session))
     except ConnectFailedError as failure:
-        return _unusable(request, session, failure)
+        return unusable(request, session, failure)
     response = SeeOther(url)
     bind(response, browser)
     return response
 
 
-def _unusable(request: HttpRequest, session: ConnectSession, failure: ConnectFailedError) -> HttpResponse:
+def unusable(request: HttpRequest, session: ConnectSession, failure: ConnectFailedError) -> HttpResponse:
     """Say why the button can't be pressed; in the browser that used the link, with the way to what came of it."""
     result_url = ""
-    if failure.code == "link_used" and session_here(request, session.pk):
+    if failure.code in ("link_used", "already_repaired") and session_here(request, session.pk):
         page = "connect-sites" if session.status == SessionStatus.CHOOSING else "connect-result"
         result_url = reverse(page, args=[session.pk])
     return failure_page(request, failure.code, session=session, result_url=result_url)

@@ -33,6 +33,8 @@ def failure_page(
             "provider": session.provider_config.provider_name,
         }
     return_url = return_url_of(session) if session else ""
+    if session and return_url and not session._state.adding:  # It has no id that the application knows.
+        return_url = with_query(return_url, connect_session=str(session.pk), connect_error=code)
     may_try_again = session is not None and words.may_try_again and _is_usable(request, session)
     title, text = words.title.format(**names), words.text.format(**names)
     response = render(
@@ -46,9 +48,7 @@ def failure_page(
             "application": session.application if session else None,
             "may_try_again": may_try_again,
             "result_url": result_url,
-            "return_url": with_query(return_url, connect_session=str(session.pk), connect_error=code)
-            if session and return_url
-            else "",
+            "return_url": return_url,
             "for_members": words.admin if _is_own_test(request, session) else "",
         },
         status=words.status,
