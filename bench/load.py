@@ -26,12 +26,22 @@ class Load:
 
 
 def load(
-    port: int, paths: Sequence[str], headers: str, *, clients: int, seconds: float, warm_up: float = 2.0
+    port: int,
+    paths: Sequence[str],
+    headers: str | Sequence[str],
+    *,
+    clients: int,
+    seconds: float,
+    warm_up: float = 2.0,
 ) -> Load:
-    """Ask for paths drawn at random, with `clients` connections at once, and return what came of it."""
+    """Ask for paths drawn at random, with `clients` connections at once, and return what came of it.
+
+    `headers` are the same for all, or each path has its own.
+    """
+    own = [headers] * len(paths) if isinstance(headers, str) else headers
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_drive, args=(theirs, port, paths, headers, clients, seconds, warm_up))
+    process = context.Process(target=_drive, args=(theirs, port, paths, own, clients, seconds, warm_up))
     process.start()
     theirs.close()
     try:
@@ -50,10 +60,18 @@ class _Connection:
 
 
 def _drive(
-    pipe: object, port: int, paths: Sequence[str], headers: str, clients: int, seconds: float, warm_up: float
+    pipe: object,
+    port: int,
+    paths: Sequence[str],
+    headers: Sequence[str],
+    clients: int,
+    seconds: float,
+    warm_up: float,
 ) -> None:
-    tail = f" HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}\r\n".encode()
-    starts = [b"GET " + path.encode() for path in paths]
+    asked = [
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{own}\r\n".encode()
+        for path, own in zip(paths, headers, strict=True)
+    ]
     selector = selectors.DefaultSelector()
     times: list[float] = []
     statuses: dict[str, int] = {}
@@ -64,7 +82,7 @@ def _drive(
     def ask(connection: _Connection) -> None:
         connection.answer.clear()
         connection.asked_at = time.perf_counter()
-        connection.socket.sendall(random.choice(starts) + tail)
+        connection.socket.sendall(random.choice(asked))
 
     for _ in range(clients):
         connection = _Connection(socket.create_connection(("127.0.0.1", port)))

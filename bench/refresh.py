@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     print(machine())
     print(f"settings: {vars(options)}")
-    with running(options.delay_ms) as (servers, port):
+    with running(token_delay_ms=options.delay_ms) as (servers, port):
         _measure(options, servers, port)
 
 
@@ -53,13 +53,15 @@ def machine() -> str:
 
 
 @contextmanager
-def running(delay_ms: int) -> Iterator[tuple[EmbeddedServers, int]]:
-    """Run a PostgreSQL, a Valkey and a sandbox of one's own; their folder goes with them."""
+def running(**switches: int) -> Iterator[tuple[EmbeddedServers, int]]:
+    """Run a PostgreSQL, a Valkey and a sandbox of one's own, switched so; their folder goes with them."""
     with tempfile.TemporaryDirectory() as folder:
         servers = EmbeddedServers(Path(folder) / "servers")
         servers.start()
         port = _free_port()
-        order = ["manage.py", "sandbox", "--port", str(port), "--set", f"token_delay_ms={delay_ms}"]
+        order = ["manage.py", "sandbox", "--port", str(port)]
+        for name, value in switches.items():
+            order += ["--set", f"{name}={value}"]
         sandbox = subprocess.Popen(
             [sys.executable, *order], env={**os.environ, **_environment(servers, port)}
         )

@@ -66,7 +66,7 @@ def main() -> None:
     print(f"disk: {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free in {tempfile.gettempdir()}")
     if free < needed * 1.2:
         raise SystemExit("There is not enough room; choose smaller --sizes, or another TMPDIR.")
-    with running(options.delay_ms) as (servers, port):
+    with running(token_delay_ms=options.delay_ms) as (servers, port):
         client, _ = set_up(servers, port)
         stores = [_Store(size, client, options) for size in options.sizes]
         # Alternately, so that what else the machine does falls on all of them.

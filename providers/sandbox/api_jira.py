@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from providers.sandbox import api_jira_files
 from providers.sandbox import api_jira_issues as issues
 from providers.sandbox.api_jira_issues import PROJECTS, READ_WORK, person, project_of
 from providers.sandbox.gateway import Bearer, product
@@ -114,5 +115,6 @@ def routes() -> list[web.RouteDef]:
         web.post(f"{base}/search", issues.search_gone),
         web.post(f"{base}/issue", issues.create_issue),
         web.get(f"{base}/issue/{{key}}", issues.read_issue),
+        *api_jira_files.routes(),
         web.route("*", "/ex/jira/{cloud_id}/{rest:.*}", not_for_oauth),
     ]

@@ -62,6 +62,7 @@ class Switches:
     expired_token_status: str = _choice("401", "by_path")
     rate_limit: str = _choice("", "json", "html")
     api_quota: int = _at_least(0, 0)
+    attachment_bytes: int = _at_least(0, 100_000)
 
     @property
     def leeway(self) -> float:
@@ -114,4 +115,4 @@ def _chosen(name: str, value: Any, choices: tuple[str | int, ...]) -> str | int:
 
 
 _WORDS: dict[type, str] = {bool: "true or false", str: "a text"}
-_WHOLE_NUMBERS = {"token_size", "api_quota"}
+_WHOLE_NUMBERS = {"token_size", "api_quota", "attachment_bytes"}

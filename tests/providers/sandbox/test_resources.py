@@ -338,3 +338,60 @@ def test_the_scopes_of_a_refreshed_token_still_hold(sandbox: SandboxThread) -> N
 
     assert jira(sandbox, "myself", new["access_token"]).status == 200
     assert sandbox.ledger()[-2]["client_id"] == CLIENT_ID
+
+
+# --- Attachments -------------------------------------------------------------------------------------------------
+
+
+def test_an_attachment_s_content_is_a_link_elsewhere_that_needs_no_token(
+    sandbox: SandboxThread, token: str
+) -> None:
+    about = jira(sandbox, "attachment/10000", token).json
+    answer = call(about["content"], bearer=token)
+
+    assert answer.status == 303
+    there = answer.headers["Location"]
+    assert "/ex/" not in there
+    assert token not in there
+    content = call(there)
+    assert (content.status, len(content.body)) == (200, about["size"])
+    assert content.headers["Content-Type"] == about["mimeType"]
+
+
+def test_without_a_redirect_the_bytes_come_themselves_as_many_as_the_switch_says(
+    sandbox: SandboxThread, token: str
+) -> None:
+    sandbox.set(attachment_bytes=200_001)
+
+    answer = jira(sandbox, "attachment/content/10000?redirect=false", token)
+
+    assert (answer.status, len(answer.body)) == (200, 200_001)
+    assert answer.headers["X-RateLimit-Limit"] == "350"
+    assert sandbox.ledger()[-1]["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("path", ["attachment/10001", "attachment/content/10001", "attachment/content/x"])
+def test_there_is_only_one_attachment(sandbox: SandboxThread, token: str, path: str) -> None:
+    assert jira(sandbox, path, token).status == 404
+
+
+def test_an_attachment_needs_a_scope_like_issues(sandbox: SandboxThread) -> None:
+    token = connect(sandbox, scope="offline_access read:me read:jira-user")["access_token"]
+
+    assert jira(sandbox, "attachment/content/10000", token).json == NO_SCOPE
+
+
+def test_a_link_that_was_changed_or_is_too_old_leads_nowhere(sandbox: SandboxThread, token: str) -> None:
+    there = str(jira(sandbox, "attachment/content/10000", token).headers["Location"])
+    changed = [
+        there.replace("until=", "until=9"),
+        re.sub("signature=.", "signature=", there),
+        re.sub("signature=.*", "signature=%C3%A9", there),
+        re.sub(r"until=\d+", "until=soon", there),
+        there.partition("?")[0],
+        there.replace(cloud_id(sandbox, "acme"), cloud_id(sandbox, "acme-labs")),
+    ]
+
+    assert [call(link).status for link in changed] == [403] * len(changed)
+    sandbox.move_clock(601)
+    assert call(there).status == 403
