@@ -189,6 +189,7 @@ def _spec(top: Reader) -> ProviderSpec:
         proxy=_proxy(top.child("proxy")),
         revoke=_revoke(revoke) if revoke and "url" in revoke.table else None,
         revoke_text=revoke.text("text", "") if revoke else "",
+        revoke_text_for_members=revoke.text("text_for_members", "") if revoke else "",
         revoke_page=revoke.url("page", "") if revoke else "",
         scope_groups=groups,
         forbidden_scopes=forbidden,

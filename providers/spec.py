@@ -233,7 +233,8 @@ class ProviderSpec:
     site_base_urls: Mapping[str, str] = field(default_factory=dict)
     proxy: ProxyRules = field(default_factory=ProxyRules)
     revoke: Endpoint | None = None
-    revoke_text: str = ""  # What people can do themselves, said truthfully.
+    revoke_text: str = ""  # What people can do themselves, said truthfully to those whose account it is.
+    revoke_text_for_members: str = ""  # The same for members, who read about the account of somebody else.
     revoke_page: str = ""
     docs_url: str = ""
     notes: tuple[str, ...] = ()

@@ -91,6 +91,7 @@ def test_disconnecting_erases_everything_and_says_truthfully_what_is_left_at_the
     assert not GrantTokens.objects.exists()
     assert "Disconnected" in page
     assert "Atlassian offers no way for us to end access on its side" in page
+    assert "open your Atlassian account, Connected apps" in page
     assert f"{sandbox.url}/manage-profile/apps" in page
     event = AuditEvent.objects.get(event=Event.GRANT_REVOKED)
     assert (event.actor_kind, event.actor_id) == ("end_user", "user-1")

@@ -159,7 +159,11 @@ def test_revoking_asks_first_and_says_where_the_person_removes_the_app(cast, own
 
     text = owner.get(f"{grant.get_absolute_url()}revoke/").content.decode()
 
-    assert "Atlassian offers no way for us to end access on its side." in text
+    assert (
+        "Atlassian offers no way for us to end access on its side. Whoever holds the account can remove"
+        in text
+    )
+    assert "your Atlassian account" not in text
     assert "manage-profile/apps" in text
     assert status_of(grant) == GrantStatus.ACTIVE
 
