@@ -7,10 +7,10 @@ from itertools import islice
 
 from aiohttp import web
 
+from providers.sandbox.demo import TASKS
 from providers.sandbox.keys import STATE
 from providers.sandbox.people import ACCOUNTS
 from providers.sandbox.replies import Html, fill, page
-from providers.sandbox.state import DEMO_CLIENT_ID, DEMO_CLIENT_SECRET
 
 
 async def index(request: web.Request) -> web.StreamResponse:
@@ -21,8 +21,8 @@ async def index(request: web.Request) -> web.StreamResponse:
     content = fill(
         "index.html",
         base=str(request.url.origin()),
-        client_id=DEMO_CLIENT_ID,
-        client_secret=DEMO_CLIENT_SECRET,
+        client_id=TASKS.client_id,
+        client_secret=TASKS.client_secret,
         clock=clock + moved,
         ACCOUNTS=_rows(
             [f"{account.name} ({account.slug})", account.account_id, account.site_names]

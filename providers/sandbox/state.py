@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 from secrets import token_hex
 
+from providers.sandbox.demo import DEMO_APPS
 from providers.sandbox.ledger import Ledger
 from providers.sandbox.people import Site, account_named
 from providers.sandbox.switches import Switches
@@ -13,8 +14,6 @@ from providers.sandbox.tokens import digest
 ATLASSIAN = "atlassian"
 GENERIC = "generic"
 
-DEMO_CLIENT_ID = "SandboxClientIdForTheDemo0000000"
-DEMO_CLIENT_SECRET = "ATOAsandbox-client-secret-for-the-demo"  # noqa: S105 - public, as all here
 # This secret is refused for every client, so that a demo can show what a wrong one looks like.
 WRONG_SECRET = "wrong"  # noqa: S105
 
@@ -126,7 +125,8 @@ class State:
         self.clock_offset = 0.0
         self.ledger = Ledger()
         self.clients: dict[str, Client] = {}
-        self.register(Client(DEMO_CLIENT_ID, name="Demo app", secret_digest=digest(DEMO_CLIENT_SECRET)))
+        for app in DEMO_APPS:
+            self.register(Client(app.client_id, name=app.name, secret_digest=digest(app.client_secret)))
         self.pending: dict[str, AuthorizeRequest] = {}
         self.codes: dict[str, Code] = {}
         self.grants: dict[str, Grant] = {}

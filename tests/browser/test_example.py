@@ -16,10 +16,10 @@ from django.test import override_settings
 from playwright.sync_api import expect
 
 from providers.models import ProviderConfig
+from providers.sandbox.demo import ISSUES
 from tests.browser.looks import errors_of
 from tests.portal.test_up import free_ports
 from tests.processes import wait_until
-from tokens.management.commands.seed_demo import SANDBOX_CLIENT_ID, SANDBOX_CLIENT_SECRET
 from tokens.models import Grant, GrantStatus
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ def example(live: str, sandbox: SandboxThread) -> Iterator[str]:
         call_command("seed_example", origin=url, stdout=key)
     config = ProviderConfig.objects.get()
     sandbox.register_client(
-        SANDBOX_CLIENT_ID,
-        SANDBOX_CLIENT_SECRET,
+        ISSUES.client_id,
+        ISSUES.client_secret,
         redirect_uris=[f"{live}/oauth/callback/acme-issues/atlassian"],
     )
     assert config.redirect_uri.startswith(live)

@@ -236,7 +236,7 @@ def test_the_apps_page_lists_what_was_given_and_removes_it(sandbox: SandboxThrea
 
     removed = call(url, form={"grant": grant})
 
-    assert "Demo app" in page
+    assert "Acme Tasks" in page
     assert ">Remove</button>" in page
     assert removed.status == 303
     assert b"No app has access" in call(f"{url}?account=sam&removed=1").body

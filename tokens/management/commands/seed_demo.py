@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
@@ -13,10 +13,11 @@ from django.db.models.functions import Now
 from portal.audit import SYSTEM, record
 from portal.models import Application, Event, Membership, Role, User
 from providers.models import ProviderConfig
+from providers.sandbox.demo import WIKI
 
-# The sandbox knows this client; it opens nothing anywhere else.
-SANDBOX_CLIENT_ID = "SandboxClientIdForTheDemo0000000"
-SANDBOX_CLIENT_SECRET = "ATOAsandbox-client-secret-for-the-demo"  # noqa: S105
+if TYPE_CHECKING:
+    from providers.sandbox.demo import DemoApp
+
 DEMO_SCOPES = [
     "read:me",
     "offline_access",
@@ -45,7 +46,7 @@ class Command(BaseCommand):
             self._application(owner, "Acme Tasks", "acme-tasks")
             wiki = self._application(owner, "Acme Wiki", "acme-wiki")
             if settings.SANDBOX_URL:
-                self._provider(owner, wiki)
+                self._provider(owner, wiki, WIKI)
 
     def _owner(self) -> User:
         owner = User.objects.filter(email=settings.DEMO_EMAIL).first()
@@ -68,18 +69,18 @@ class Command(BaseCommand):
             record(Event.APPLICATION_CREATED, actor=SYSTEM, application=application, subject=application)
         return application
 
-    def _provider(self, owner: User, application: Application) -> None:
+    def _provider(self, owner: User, application: Application, app: DemoApp) -> None:
         if application.provider_configs.filter(provider_id="atlassian").exists():
             return
         config = ProviderConfig(
             application=application,
             provider_id="atlassian",
-            client_id=SANDBOX_CLIENT_ID,
+            client_id=app.client_id,
             scopes=DEMO_SCOPES,
             secret_set_at=Now(),
             secret_set_by=owner,
             created_by=owner,
         )
-        config.set_client_secret(SANDBOX_CLIENT_SECRET)
+        config.set_client_secret(app.client_secret)
         config.save()
         record(Event.PROVIDER_ADDED, actor=SYSTEM, application=application, subject=config)

@@ -13,6 +13,7 @@ from portal.audit import SYSTEM
 from portal.models import ApiKey
 from portal.models.api_keys import KeyPermission
 from portal.origins import OriginError, normalise_origin
+from providers.sandbox.demo import ISSUES
 from tokens.management.commands import seed_demo
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Command(seed_demo.Command):
         with transaction.atomic():
             owner = self._owner()
             application = self._application(owner, "Acme Issues", "acme-issues")
-            self._provider(owner, application)
+            self._provider(owner, application, ISSUES)
             if origin not in application.return_origins:
                 application.return_origins.append(origin)
                 application.save(update_fields=["return_origins"])
