@@ -9,6 +9,7 @@ so that they can say that they are too old.
 import fcntl
 import hashlib
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -118,30 +119,68 @@ def install(name: str) -> None:
     command += ["--progress-bar", "off", "--prefer-binary", "-r", name]
     if (ROOT / CONSTRAINTS).exists():
         command += ["-c", CONSTRAINTS]
-    found = 0
-    what = "packages so far"
+    progress = Progress(start)
     log_path = VENV / "pip.log"
     with log_path.open("wb") as log:
+        # Unbuffered, so that select tells of every line.
         pip = subprocess.Popen(
-            command, cwd=str(ROOT), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=str(ROOT),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
         )
         assert pip.stdout is not None
-        for line in pip.stdout:
+        while True:
+            # pip says nothing while it unpacks, so it is not waited for.
+            is_heard = bool(select.select([pip.stdout], [], [], 0.5)[0])
+            line = pip.stdout.readline() if is_heard else b""
+            if is_heard and not line:
+                break
             log.write(line)
-            found += line.startswith(b"Collecting ")
-            is_news = line.startswith(b"Installing collected packages")
-            if is_news:
-                what = "packages are here; unpacking them"
-            if is_news or time.time() - last_said > SAY_EVERY_S:
+            if progress.hear(line) or time.time() - last_said > SAY_EVERY_S:
                 last_said = time.time()
-                print("  {:3.0f} s: {} {}".format(last_said - start, found, what), flush=True)
+                print("  {:3.0f} s: {}".format(last_said - start, progress.words()), flush=True)
     if pip.wait():
         lines = read(log_path).splitlines()
         hint = ""
         if any("NewConnectionError" in line or "name resolution" in line for line in lines):
             hint = "\nThe package index was not reached: is this machine online, or is PIP_INDEX_URL needed?"
         fail("Installing failed; {} ends with:\n{}{}".format(log_path, "\n".join(lines[-15:]), hint))
-    print("  {:3.0f} s: installed".format(time.time() - start), flush=True)
+    what = "{} packages installed".format(progress.total) if progress.total else "nothing was missing"
+    print("  {:3.0f} s: {}".format(time.time() - start, what), flush=True)
+
+
+class Progress:
+    """How far pip is, by what it says, and by what it has put into .venv since the start."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self.fetched = 0
+        self.total = 0
+
+    def hear(self, line: bytes) -> bool:
+        """Take a line of pip's; return whether it begins to unpack."""
+        # "Collecting" is from an index, "Processing" from a folder of this machine.
+        self.fetched += line.startswith((b"Collecting ", b"Processing "))
+        if not line.startswith(b"Installing collected packages"):
+            return False
+        self.total = line.count(b",") + 1
+        return True
+
+    def words(self) -> str:
+        if not self.total:
+            return "{} packages fetched so far".format(self.fetched)
+        done = self.unpacked()
+        if not done:
+            return "{} packages fetched, all there are; unpacking them".format(self.total)
+        return "{} of {} packages unpacked".format(done, self.total)
+
+    def unpacked(self) -> int:
+        """Count the packages whose folder of facts, which pip writes last, is newer than the start."""
+        facts = (VENV / "lib").glob("python*/site-packages/*.dist-info/RECORD")
+        return sum(path.stat().st_mtime >= self.start for path in facts)
 
 
 def stamp(name: str) -> Path:

@@ -18,7 +18,7 @@ import redis
 from portal.embedded import EmbeddedServers, can_hold_sockets
 from portal.local.environment import ROOT
 from portal.local.errors import InUseError, LocalError
-from portal.local.install import fingerprint
+from portal.local.install import Progress, fingerprint
 from portal.local.postgres import closed_folders
 
 if TYPE_CHECKING:
@@ -256,3 +256,28 @@ def test_the_installer_notices_a_changed_requirement(tmp_path, monkeypatch):
     (tmp_path / "requirements.txt").write_text("Django==5.2.20\n")
 
     assert fingerprint("requirements.txt") != before
+
+
+def test_the_installers_numbers_add_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("portal.local.install.VENV", tmp_path)
+    progress = Progress(start=1000.0)
+    said = []
+
+    for line in (b"Collecting Django==5.2.19", b"  Downloading it", b"Processing /wheels/six-1.17.0.whl"):
+        progress.hear(line)
+    said.append(progress.words())
+    is_news = progress.hear(b"Installing collected packages: six, Django")
+    said.append(progress.words())
+    for package, at in (("pip-26", 900), ("six-1.17.0", 1001)):
+        record = tmp_path / "lib" / "python3.11" / "site-packages" / f"{package}.dist-info" / "RECORD"
+        record.parent.mkdir(parents=True)
+        record.touch()
+        os.utime(record, (at, at))
+    said.append(progress.words())
+
+    assert is_news
+    assert said == [
+        "2 packages fetched so far",
+        "2 packages fetched, all there are; unpacking them",
+        "1 of 2 packages unpacked",
+    ]
