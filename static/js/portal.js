@@ -158,6 +158,14 @@
     if (!document.hidden) for (const region of document.querySelectorAll("[data-poll]")) window.htmx?.trigger(region, "poll");
   });
 
+  // On a narrow screen the menu is one line: begin where one is.
+  const here = document.querySelector(".nav [aria-current]");
+  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
+  // Chromium leaves a link that has focus half out of sight.
+  document.querySelector(".nav")?.addEventListener("focusin", (event) => {
+    if (event.target.matches(":focus-visible")) event.target.scrollIntoView({ block: "nearest", inline: "nearest" });
+  });
+
   document.addEventListener("htmx:load", (event) => prepare(event.target));
   window.addEventListener("pageshow", forgetSubmits);
   prepare(document);

@@ -93,6 +93,25 @@ def test_menus_open_by_keyboard_and_close_by_escape(page: Page, sign_in: SignIn,
     page.wait_for_function("menu => menu.contains(document.activeElement)", arg=menu.element_handle())
 
 
+def test_on_a_phone_the_menu_is_one_line_that_begins_where_one_is(
+    page: Page, sign_in: SignIn, cast: Cast
+) -> None:
+    sign_in(page, cast.owner)
+    page.set_viewport_size({"width": 375, "height": 740})
+    page.goto(reverse("application-settings", args=["acme-tasks"]))
+    menu = page.get_by_role("navigation", name="Acme Tasks")
+
+    expect(menu.get_by_role("link", name="Settings")).to_be_in_viewport(ratio=1)
+    expect(menu.get_by_role("link", name="Overview")).not_to_be_in_viewport()
+    assert len({box["y"] for link in menu.get_by_role("link").all() if (box := link.bounding_box())}) == 1
+
+    page.locator("details.switcher summary").focus()
+    for link in menu.get_by_role("link").all():
+        page.keyboard.press("Tab")
+        expect(link).to_be_focused()
+        expect(link).to_be_in_viewport(ratio=1)
+
+
 def test_the_first_tab_skips_to_the_content(page: Page, sign_in: SignIn, cast: Cast) -> None:
     sign_in(page, cast.owner)
     page.goto(reverse("application-overview", args=["acme-tasks"]))
