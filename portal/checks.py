@@ -83,6 +83,14 @@ def check_second_factor(**kwargs: Any) -> list[CheckMessage]:
 
 
 @register()
+def check_proxy_deadline(**kwargs: Any) -> list[CheckMessage]:
+    """portal.E010: a call through the proxy has time to be made."""
+    if settings.PROXY_DEADLINE_S < 1:
+        return [Error("PROXY_DEADLINE_S must be at least 1 second.", id="portal.E010")]
+    return []
+
+
+@register()
 def check_metrics_token(**kwargs: Any) -> list[CheckMessage]:
     """portal.E007: METRICS_TOKEN cannot be guessed."""
     if settings.METRICS_TOKEN and len(settings.METRICS_TOKEN) < 20:

@@ -47,6 +47,8 @@ FAULT_MOMENTS_DIR = env.str("FAULT_MOMENTS_DIR", default="")
 
 # Calls a minute that an API key may make; its application may make five times as many with all its keys.
 API_RATE_LIMIT = env.int("API_RATE_LIMIT", default=6000)
+# Seconds that one call through the proxy may take, from its first byte to the last of the answer.
+PROXY_DEADLINE_S = env.int("PROXY_DEADLINE_S", default=300)
 
 # --- Encryption and providers ---------------------------------------------------------------------------------
 

@@ -10,8 +10,11 @@ import asyncio
 import atexit
 import concurrent.futures
 import contextlib
+import math
 import os
 import threading
+from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from yarl import URL
@@ -47,29 +50,49 @@ class StreamFailedError(Exception):
 class Stream:
     """An answer whose head has come. Iterate once over its body's parts, then or before close it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, first: bytes) -> None:
-        self._response = response
+    def __init__(self, response: aiohttp.ClientResponse, first: bytes, ends_at: float) -> None:
+        self._response, self._ends_at = response, ends_at
         self._is_closed = False
         self.status = response.status
         # Names as plain text: WSGI takes no subclass of it.
         self.headers = [(str(name), value) for name, value in response.headers.items()]
         # What has come of the body with the head.
         self.first = first
+        self._held = deque([first] if first else [])
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the body as it comes. Raises StreamFailedError when it breaks off."""
         try:
-            chunk = self.first
-            while chunk:
-                yield chunk
-                chunk = b"" if self.is_over else _wait(_read(self._response))
+            while self._held or self._read_on():
+                yield self._held.popleft()
         finally:
             self.close()
 
+    def read_ahead(self, most: int) -> int | None:
+        """Return the body's length if it is at most that, else None; what was read for it is held until it is iterated over.
+
+        Raises StreamFailedError when the body breaks off.
+        """
+        while self._read_on():
+            if sum(map(len, self._held)) > most:
+                return None
+        return sum(map(len, self._held))
+
     @property
     def is_over(self) -> bool:
-        """Tell whether all of the body has come and was read: mostly with the head, and then nobody need wait for more."""
+        """Tell whether all of the body was yielded: mostly what came with the head, and then nobody need wait for more."""
+        return not self._held and self._has_come
+
+    @property
+    def _has_come(self) -> bool:
         return self._response.content.at_eof() and self._response.content.exception() is None
+
+    def _read_on(self) -> bool:
+        """Hold the next part; tell whether there is one."""
+        part = b"" if self._has_come else _wait(_read(self._response, self._ends_at))
+        if part:
+            self._held.append(part)
+        return bool(part)
 
     def __enter__(self) -> Self:
         return self
@@ -81,24 +104,30 @@ class Stream:
         """Hang up, unless all has come."""
         if not self._is_closed:
             self._is_closed = True
-            if not self.is_over:  # Else the connection waits for the next call already.
+            if not self._has_come:  # Else the connection waits for the next call already.
                 _loop(os.getpid()).call_soon_threadsafe(self._response.close)
 
 
 def open_stream(
-    method: str, url: str, headers: dict[str, str], body: bytes | Iterator[bytes] | None = None
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    body: bytes | Iterator[bytes] | None = None,
+    ends_at: float = math.inf,
 ) -> Stream:
     """Send a request, its body as it comes, and return the answer as soon as it begins. Redirects are not followed.
 
-    `url` is sent as it is written. Raises StreamFailedError, and what reading the body raises; then the call is ended.
+    `url` is sent as it is written. At `ends_at`, of time.monotonic(), the call is ended wherever it stands. Raises
+    StreamFailedError, and what reading the body raises; then the call is ended.
     """
     if not is_allowed(url):
         raise StreamFailedError(NoAnswer(is_sent=False, reason="blocked"))
     loop = _loop(os.getpid())
     if body is None or isinstance(body, bytes):
-        return _wait(_open(method, url, headers, body or None))
+        return _wait(_open(method, url, headers, body or None, ends_at))
     queue: asyncio.Queue[bytes | None] = asyncio.Queue(_CHUNKS_AHEAD)
-    answer = asyncio.run_coroutine_threadsafe(_open(method, url, headers, _parts(queue)), loop)
+    opening = _open(method, url, headers, _parts(queue), ends_at)
+    answer = asyncio.run_coroutine_threadsafe(opening, loop)
     try:
         _feed(queue, body, answer, loop)
         return answer.result()
@@ -137,25 +166,37 @@ async def _parts(queue: asyncio.Queue[bytes | None]) -> AsyncIterator[bytes]:
 
 
 async def _open(
-    method: str, url: str, headers: dict[str, str], data: bytes | AsyncIterator[bytes] | None
+    method: str,
+    url: str,
+    headers: dict[str, str],
+    data: bytes | AsyncIterator[bytes] | None,
+    ends_at: float,
 ) -> Stream:
     call = begin_call(url)
     try:
-        async with asyncio.timeout(None) as deadline:
+        async with asyncio.timeout_at(ends_at) as deadline:
+
+            def wait_for_the_answer() -> None:
+                deadline.reschedule(_within(HEAD_SECONDS, ends_at))
+
             # A body may take long to come; the time for the answer begins when all of it was sent.
-            loop = asyncio.get_running_loop()
-            if not hasattr(data, "__aiter__"):
-                deadline.reschedule(loop.time() + HEAD_SECONDS)
+            if hasattr(data, "__aiter__"):
+                data = _then(data, wait_for_the_answer)
             else:
-                data = _then(data, lambda: deadline.reschedule(loop.time() + HEAD_SECONDS))
+                wait_for_the_answer()
             session = await _session()
             response = await session.request(
                 method, URL(url, encoded=True), headers=headers, data=data, allow_redirects=False
             )
-            deadline.reschedule(loop.time() + HEAD_SECONDS)
-            return Stream(response, await response.content.readany())
+            try:
+                wait_for_the_answer()
+                return Stream(response, await response.content.readany(), ends_at)
+            except BaseException:
+                response.close()
+                raise
     except FAILURES as error:
-        raise StreamFailedError(explain(error, call)) from None
+        why = explain(error, call)
+        raise StreamFailedError(replace(why, reason=_reason(why.reason, ends_at))) from None
 
 
 async def _then(parts: Any, at_end: Any) -> AsyncIterator[bytes]:
@@ -164,13 +205,30 @@ async def _then(parts: Any, at_end: Any) -> AsyncIterator[bytes]:
     at_end()
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
+async def _read(response: aiohttp.ClientResponse, ends_at: float) -> bytes:
     try:
-        async with asyncio.timeout(IDLE_SECONDS):
+        # What is there already would be read whatever the time is.
+        if _now() >= ends_at:
+            raise TimeoutError
+        async with asyncio.timeout_at(_within(IDLE_SECONDS, ends_at)):
             return await response.content.readany()
     except FAILURES as error:
-        reason = "time-out" if isinstance(error, TimeoutError) else "reset"
+        reason = _reason("time-out", ends_at) if isinstance(error, TimeoutError) else "reset"
         raise StreamFailedError(NoAnswer(is_sent=True, reason=reason)) from None
+
+
+def _now() -> float:
+    """Return the loop's time, which is that of time.monotonic()."""
+    return asyncio.get_running_loop().time()
+
+
+def _within(seconds: float, ends_at: float) -> float:
+    return min(_now() + seconds, ends_at)
+
+
+def _reason(reason: str, ends_at: float) -> str:
+    """Say whether a time-out was that of the whole call."""
+    return "deadline" if reason == "time-out" and _now() >= ends_at else reason
 
 
 def _wait(coroutine: Coroutine[Any, Any, Result]) -> Result:

@@ -51,7 +51,7 @@ class NoAnswer:
     """Nothing usable came back. `is_sent` is False only if the request surely did not arrive."""
 
     is_sent: bool
-    reason: str  # One of our own words: "time-out", "refused", "dns", "tls", "reset", "too long", "blocked".
+    reason: str  # One of our own words: "time-out", "refused", "dns", "tls", "reset", "too long", "blocked", "deadline".
 
 
 @dataclass(frozen=True)

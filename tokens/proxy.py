@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from django.conf import settings
 
 from portal.models import Event
 from providers.http_stream import Stream, StreamFailedError, open_stream
@@ -69,8 +72,10 @@ def call_through(
     """Make a call with the grant's token and return the answer as it begins.
 
     `first` is a token that was handed out for this call already. One that the provider refuses is refreshed once; then the
-    call is made again, if that does no harm (E9). Raises UpstreamFailedError, UpstreamTimeoutError, and what hand_out raises.
+    call is made again, if that does no harm (E9). All of it, the answer's last part too, is over after PROXY_DEADLINE_S.
+    Raises UpstreamFailedError, UpstreamTimeoutError, and what hand_out raises.
     """
+    ends_at = time.monotonic() + settings.PROXY_DEADLINE_S
 
     def attempt(handed_out: HandedOut | None) -> tuple[HandedOut, Stream]:
         handed_out = handed_out or hand_out(
@@ -85,11 +90,9 @@ def call_through(
         )
         bearer = {"Authorization": f"Bearer {handed_out.access_token}"}
         try:
-            return handed_out, open_stream(method, target.url, headers | bearer, body)
+            return handed_out, open_stream(method, target.url, headers | bearer, body, ends_at)
         except StreamFailedError as error:
-            if error.why.reason == "time-out":
-                raise UpstreamTimeoutError(may_have_arrived=error.why.is_sent) from None
-            raise UpstreamFailedError(reason=error.why.reason, may_have_arrived=error.why.is_sent) from None
+            raise in_words(error) from None
 
     handed_out, answer = attempt(first)
     if not _is_refused(answer, handed_out, rules):
@@ -103,6 +106,22 @@ def call_through(
         return answer
     answer.close()
     return attempt(None)[1]
+
+
+def in_words(error: StreamFailedError) -> UpstreamTimeoutError | UpstreamFailedError:
+    """Return what the caller is told of a call that failed at the provider, or was not over in time."""
+    arrived = error.why.is_sent
+    match error.why.reason:
+        case "deadline":
+            text = (
+                f"The call was not over after {settings.PROXY_DEADLINE_S} seconds, the longest that this portal lets one "
+                "take (PROXY_DEADLINE_S). The provider may have acted on it all the same."
+            )
+            return UpstreamTimeoutError(text, may_have_arrived=arrived)
+        case "time-out":
+            return UpstreamTimeoutError(may_have_arrived=arrived)
+        case reason:
+            return UpstreamFailedError(reason=reason, may_have_arrived=arrived)
 
 
 def _is_refused(answer: Stream, handed_out: HandedOut, rules: ProxyRules) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from tokens.errors import BadPathError
+from tokens.proxy_path import as_sent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,7 +64,8 @@ def response_headers(
         if small == "location":
             there = urljoin(url, value)
             if there.startswith(f"{base_url}/"):
-                kept["Location"] = proxy_url + there.removeprefix(base_url)
+                path, mark, query = there.removeprefix(base_url).partition("?")
+                kept["Location"] = proxy_url + as_sent(path) + mark + query
             else:
                 kept["X-Portal-Location"] = there
         elif small in RESPONSE_HEADERS or small in rules.response_headers or small.startswith(LIMIT_HEADERS):

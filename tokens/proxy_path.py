@@ -1,4 +1,8 @@
-"""Which address a call through the proxy goes to: the caller gives a site, a product and a path, never a host (E1)."""
+"""Which address a call through the proxy goes to: the caller gives a site, a product and a path, never a host (E1).
+
+The web server decodes a path before anybody sees it, so a `/` inside a part comes as `%252F`, and is `%2F` here and at the
+provider. It is held to the same rules as the `/` that somebody may take it for. Nothing else is left encoded.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +24,15 @@ ONLY_SITE = "-"
 _KEPT = "/-._~!$&'()*+,;=:@"
 _BAD = re.compile(
     r"""(?x)
-    [\\?#\x00-\x20\x7f]      # another server's separator, ours, or no sign at all
+    [\\?#\x00-\x1f\x7f]      # another server's separator, ours, or no sign at all
     | %[0-9A-Fa-f]{2}        # encoded twice
-    | //                     # a part that is empty, or the beginning of a host
-    | ^[/@]                  # the same
+    | /[ ]*/                 # a part that is empty, or the beginning of a host
+    | ^[ ]*[/@]              # the same
     | ^[A-Za-z][\w+.-]*:/    # a whole address
-    | (?:^|/)\.{1,2}(?:;|/|$)    # a way up, also as "..;"
+    | (?:^|/)[ ]*\.{1,2}[ ]*(?:;|/|$)    # a way up, also as "..;"; some servers trim blanks
     """
 )
+_SLASH_INSIDE = re.compile(r"(%2[Ff])")
 _QUERY = re.compile(r"[!\"$-~]*")
 
 
@@ -56,14 +61,21 @@ def target_of(grant: Grant, *, site: str, product: str, path: str, query: str) -
 
 def is_honest(path: str, query: str) -> bool:
     """Tell whether a path, decoded, and a query, as it was sent, surely lead nowhere else."""
-    return not _BAD.search(path) and bool(_QUERY.fullmatch(query))
+    return not _BAD.search(_SLASH_INSIDE.sub("/", path)) and bool(_QUERY.fullmatch(query))
 
 
 def target_at(spec: ProviderSpec, product: str, *, cloud_id: str, path: str, query: str) -> Target:
     """Return where a call goes, all of it checked. `product` is the provider's name of it."""
     base_url = spec.site_base_urls[product].replace("{cloud_id}", quote(cloud_id, safe=""))
-    url = f"{base_url}/{quote(path, safe=_KEPT)}"
+    parts = _SLASH_INSIDE.split(path)
+    parts[::2] = [quote(part, safe=_KEPT) for part in parts[::2]]
+    url = f"{base_url}/{''.join(parts)}"
     return Target(cloud_id, slug(product), f"/{path}", base_url, f"{url}?{query}" if query else url)
+
+
+def as_sent(path: str) -> str:
+    """Return a path at a provider as the proxy wants it, where the provider leads there itself."""
+    return _SLASH_INSIDE.sub(lambda slash: f"%25{slash[0][1:]}", path)
 
 
 def slug(product: str) -> str:

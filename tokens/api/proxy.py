@@ -18,14 +18,14 @@ from portal.audit import Actor, client_address, request_id
 from portal.models.audit import ActorKind
 from portal.rate_limits import RATE_LIMITS
 from providers.catalog_loader import catalog
-from providers.http_stream import CHUNK, Stream
+from providers.http_stream import CHUNK, Stream, StreamFailedError
 from tokens.api.at_once import key_in, take
 from tokens.api.lookup import grant_of
 from tokens.api.problems import TooLargeError
 from tokens.errors import AnswerTooLargeError, BadPathError, TooManyAtOnceError
 from tokens.hand_out import HandedOut
 from tokens.models import Grant
-from tokens.proxy import MIN_TTL, MOST_BYTES, call_through, place_in_line
+from tokens.proxy import MIN_TTL, MOST_BYTES, call_through, in_words, place_in_line
 from tokens.proxy_headers import harmless_type, request_headers, response_headers
 from tokens.proxy_path import is_honest, slug, target_at, target_of
 
@@ -42,6 +42,8 @@ logger = logging.getLogger(__name__)
 
 # A body up to here is read before the call, so that it can be sent a second time.
 KEPT_BODY = CHUNK
+# Of an answer whose length the provider does not say, so much is waited for before the caller hears of it.
+HELD_ANSWER = 1024 * 1024
 _ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SITE = re.compile(r"[ -~]{1,200}")
 
@@ -159,10 +161,13 @@ def _carry(
         base_url=target.base_url,
         proxy_url=f"{settings.PUBLIC_URL}/api/v1/proxy/{grant.pk}/{target.cloud_id}/{target.product}",
     )
-    length = next((value for name, value in told.items() if name.lower() == "content-length"), "0")
-    if method != "HEAD" and int(length) > MOST_BYTES:
+    length = next((value for name, value in told.items() if name.lower() == "content-length"), "")
+    if method != "HEAD" and int(length or 0) > MOST_BYTES:
         raise AnswerTooLargeError
     kind = next((told.pop(name) for name in list(told) if name.lower() == "content-type"), "")
+    has_body = method != "HEAD" and answer.status not in (204, 304)
+    if has_body and not length and not kind.startswith("text/event-stream"):
+        told |= _length_of(answer)
     response = StreamingHttpResponse(
         _Passed(answer, stack.pop_all()),
         status=answer.status,
@@ -170,6 +175,19 @@ def _carry(
     )
     response["Content-Type"] = harmless_type(kind) or "application/octet-stream"
     return response
+
+
+def _length_of(answer: Stream) -> dict[str, str]:
+    """Return the length of an answer whose provider does not say it, unless it is long.
+
+    Half of it would look whole to the caller: the web server ends what has no length in the same way, whether it broke off
+    or not. So what is short is waited for, and a failure has words.
+    """
+    try:
+        length = answer.read_ahead(HELD_ANSWER)
+    except StreamFailedError as error:
+        raise in_words(error) from None
+    return {} if length is None else {"Content-Length": str(length)}
 
 
 class _Passed:
