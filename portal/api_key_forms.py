@@ -1,4 +1,4 @@
-"""The forms of API keys: a new one, and one that takes over from another."""
+"""The forms of API keys: a new one, one that is changed, and one that takes over from another."""
 
 from __future__ import annotations
 
@@ -61,10 +61,10 @@ class NetworksForm(forms.Form):
         return networks
 
 
-class ApiKeyForm(NetworksForm):
-    """A name, what it may do, from where, and for how long."""
+class ChangeApiKeyForm(NetworksForm):
+    """A name, and from where: what of a key can be changed."""
 
-    field_order = ("name", "permissions", "provider_ids", "networks", "days")
+    field_order: tuple[str, ...] = ("name", "networks")
 
     name = forms.CharField(
         max_length=80,
@@ -72,6 +72,13 @@ class ApiKeyForm(NetworksForm):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
         error_messages={"required": "Give the key a name, so that you know it again."},
     )
+
+
+class ApiKeyForm(ChangeApiKeyForm):
+    """The same, and what it may do and for how long."""
+
+    field_order = ("name", "permissions", "provider_ids", "networks", "days")
+
     permissions = forms.MultipleChoiceField(
         # With the names that the manual and the errors of the API have for them.
         choices=[

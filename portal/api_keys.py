@@ -1,4 +1,4 @@
-"""Make API keys, recognise them, and take them back.
+"""Make API keys, recognise them, change where they may be used from, and take them back.
 
 A key is ``dpk_<public id>_<secret><checksum>``. The prefix lets secret scanners find one that has leaked
 (``dpk_[0-9A-Za-z]{12}_[0-9A-Za-z]{49}``), the public id is what it is looked up by, the secret has 256 random bits,
@@ -14,7 +14,7 @@ import secrets
 import string
 import zlib
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
@@ -55,6 +55,10 @@ _NOBODY = digest("no key has this digest")
 
 class NotRotatableError(Exception):
     """The key works no more, or was rotated before."""
+
+
+class NotChangeableError(Exception):
+    """The key works no more, or takes refresh tokens out."""
 
 
 class WrongNetworkError(Exception):
@@ -149,6 +153,42 @@ def rotate(
             expires_at=key.expires_at.isoformat(),
         )
     return new, text
+
+
+def change(key: ApiKey, *, name: str, networks: Collection[str], actor: Actor) -> bool:
+    """Give a key another name and other IP ranges, which hold from the next call on, and tell whether that is new.
+
+    What it may do stays: for more there is another key. Raises NotChangeableError.
+    """
+    with transaction.atomic():
+        key = (
+            ApiKey.objects.with_clock()
+            .select_related("application")
+            .select_for_update(of=("self",))
+            .get(pk=key.pk)
+        )
+        # An owner proved who they are before they said from where a key to export may be used.
+        if key.revoked_at or key.is_expired or key.may_export:
+            raise NotChangeableError
+        wanted: dict[str, Any] = {"name": name, "networks": list(networks)}
+        changes = {
+            field: [getattr(key, field), value]
+            for field, value in wanted.items()
+            if getattr(key, field) != value
+        }
+        if not changes:
+            return False
+        key.name, key.networks = wanted["name"], wanted["networks"]
+        key.save(update_fields=list(wanted))
+        record(
+            Event.API_KEY_CHANGED,
+            actor=actor,
+            application=key.application,
+            subject=key,
+            key=key.shown_id,
+            changes=changes,
+        )
+    return True
 
 
 def revoke(key: ApiKey, *, actor: Actor) -> bool:

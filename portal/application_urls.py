@@ -16,6 +16,7 @@ urlpatterns = [
     path("applications/<slug:slug>/api-keys/", api_keys.api_key_list, name="api-key-list"),
     path("applications/<slug:slug>/api-keys/new/", api_keys.api_key_create, name="api-key-create"),
     path("applications/<slug:slug>/api-keys/export/", api_keys.api_key_export, name="api-key-export"),
+    path("applications/<slug:slug>/api-keys/<uuid:pk>/", api_keys.api_key_change, name="api-key-change"),
     path(
         "applications/<slug:slug>/api-keys/<uuid:pk>/rotate/",
         api_keys.api_key_rotate,

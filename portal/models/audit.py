@@ -25,6 +25,7 @@ class Event(models.TextChoices):
     MEMBER_ROLE_CHANGED = "member:role_changed", "Member's role changed"
     MEMBER_REMOVED = "member:removed", "Member removed"
     API_KEY_CREATED = "api_key:created", "API key created"
+    API_KEY_CHANGED = "api_key:changed", "API key's name or IP ranges changed"
     API_KEY_ROTATED = "api_key:rotated", "API key rotated"
     API_KEY_REVOKED = "api_key:revoked", "API key revoked"
     WEBHOOK_CREATED = "webhook:created", "Webhook endpoint created"

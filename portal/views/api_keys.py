@@ -1,4 +1,4 @@
-"""Pages of API keys: the list, making, rotating and revoking one."""
+"""Pages of API keys: the list, making, changing, rotating and revoking one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from portal import api_keys
 from portal.access import Permission, application_for
-from portal.api_key_forms import ApiKeyForm, NetworksForm, RotateApiKeyForm
+from portal.api_key_forms import ApiKeyForm, ChangeApiKeyForm, NetworksForm, RotateApiKeyForm
 from portal.audit import member_of
 from portal.models import ApiKey
 from portal.models.api_keys import KeyPermission
@@ -81,6 +81,27 @@ def _export_key(request: PortalRequest, application: Application) -> HttpRespons
         return render(request, "portal/api_key_created.html", {"key": key, "text": text})
     status = 422 if form.is_bound and form.errors else 200
     return render(request, "portal/api_key_export.html", {"form": form}, status=status)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def api_key_change(request: PortalRequest, slug: str, pk: uuid.UUID) -> HttpResponse:
+    """Give a key another name, and say anew from where it may be used."""
+    application = application_for(request, slug, Permission.MANAGE_APPLICATION)
+    key = get_object_or_404(ApiKey.objects.visible_to(application), pk=pk)
+    form = ChangeApiKeyForm(posted(request), initial={"name": key.name, "networks": "\n".join(key.networks)})
+    if request.method == "POST" and form.is_valid():
+        try:
+            is_new = api_keys.change(key, **form.cleaned_data, actor=member_of(request))
+        except api_keys.NotChangeableError:
+            messages.warning(
+                request, f"“{key.name}” works no more, or is an export key. Make a new key instead."
+            )
+        else:
+            saved = f"Saved. It holds for the next call of “{form.cleaned_data['name']}”."
+            messages.success(request, saved if is_new else "Nothing was changed.")
+        return redirect("api-key-list", slug)
+    status = 422 if form.is_bound and form.errors else 200
+    return render(request, "portal/api_key_change.html", {"key": key, "form": form}, status=status)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -50,6 +50,11 @@ def test_a_key_from_the_empty_page_to_its_end(owner: Page, cast: Cast) -> None:
     expect(owner.get_by_role("button", name="Copy the API key")).to_be_visible()
 
     owner.get_by_role("link", name="Done").click()
+    owner.get_by_role("link", name="Change production").click()
+    owner.get_by_label("Only from these IP ranges").fill("203.0.113.0/24")
+    look(owner, "api-key-change")
+    owner.get_by_role("button", name="Save").click()
+    owner.get_by_text("from 203.0.113.0/24 only").wait_for()
     owner.get_by_role("link", name="Rotate production").click()
     look(owner, "api-key-rotate")
     owner.get_by_role("button", name="Make the new key").click()

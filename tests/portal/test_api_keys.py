@@ -152,6 +152,118 @@ def test_a_wrong_ip_range_is_named(cast, lines, words):
     assert not ApiKey.objects.exists()
 
 
+def test_d3_other_ip_ranges_and_another_name_hold_from_the_next_call_on(cast):
+    key, text = _key(cast, networks=["203.0.113.0/24"])
+    client = cast.client("admin")
+    page = client.get(_url("api-key-change", key.pk)).content.decode()
+    assert 'value="nightly"' in page
+    assert "203.0.113.0/24</textarea>" in page
+
+    saved = client.post(
+        _url("api-key-change", key.pk),
+        {"name": "weekly", "networks": "198.51.100.0/24\n2001:db8::7"},
+        follow=True,
+    )
+
+    assert "for the next call of “weekly”" in saved.content.decode()
+    with pytest.raises(api_keys.WrongNetworkError):
+        api_keys.recognise(text, ip_address="203.0.113.1")
+    assert api_keys.recognise(text, ip_address="198.51.100.7") is not None
+    event = AuditEvent.objects.get(event=Event.API_KEY_CHANGED)
+    assert (event.actor_name, event.subject_id) == (str(cast.admin), str(key.pk))
+    assert event.detail == {
+        "key": key.shown_id,
+        "changes": {
+            "name": ["nightly", "weekly"],
+            "networks": [["203.0.113.0/24"], ["198.51.100.0/24", "2001:db8::7/128"]],
+        },
+    }
+
+
+def test_saving_a_key_as_it_is_changes_nothing_and_is_no_event(cast):
+    key, _ = _key(cast, networks=["203.0.113.0/24"])
+
+    page = cast.client("owner").post(
+        _url("api-key-change", key.pk), {"name": "nightly", "networks": "203.0.113.0/24"}, follow=True
+    )
+
+    assert "Nothing was changed." in page.content.decode()
+    assert not AuditEvent.objects.filter(event=Event.API_KEY_CHANGED).exists()
+
+
+def test_d7_nothing_else_of_a_key_can_be_changed(cast):
+    key, _ = _key(cast)
+    before = ApiKey.objects.values().get()
+
+    cast.client("owner").post(
+        _url("api-key-change", key.pk),
+        {
+            "name": "nightly",
+            "networks": "",
+            "permissions": ["tokens:read"],
+            "provider_ids": [],
+            "days": "730",
+            "expires_at": "2099-01-01",
+            "application": str(cast.strangers_application.pk),
+        },
+    )
+
+    assert ApiKey.objects.values().get() == before
+
+
+@pytest.mark.parametrize("how", ["revoked", "expired", "export"])
+def test_a_key_that_is_over_and_one_to_export_are_not_changed(cast, how):
+    key, _ = _key(
+        cast, permissions=["grants:export"] if how == "export" else ["connect"], networks=["10.0.0.0/8"]
+    )
+    if how == "revoked":
+        api_keys.revoke(key, actor=SYSTEM)
+    elif how == "expired":
+        ApiKey.objects.update(expires_at=database_now())
+    client = cast.client("owner")
+
+    page = client.post(_url("api-key-change", key.pk), {"name": "x", "networks": ""}, follow=True)
+
+    assert "works no more, or is an export key" in page.content.decode()
+    assert (ApiKey.objects.get().name, ApiKey.objects.get().networks) == ("nightly", ["10.0.0.0/8"])
+    assert f'href="{_url("api-key-change", key.pk)}"' not in client.get(_url("api-key-list")).content.decode()
+    with pytest.raises(CommandError, match="Make a new one"):
+        call_command("apikey", "change", key.shown_id, "--everywhere")
+
+
+def test_a_wrong_ip_range_leaves_a_key_as_it_was(cast):
+    key, _ = _key(cast, networks=["10.0.0.0/8"])
+
+    response = cast.client("owner").post(
+        _url("api-key-change", key.pk), {"name": "", "networks": "everywhere"}
+    )
+
+    assert response.status_code == 422
+    assert "“everywhere” is not an IP range" in response.content.decode()
+    assert "Give the key a name" in response.content.decode()
+    assert ApiKey.objects.get().networks == ["10.0.0.0/8"]
+
+
+def test_the_command_changes_a_key(cast, capsys):
+    key, _ = _key(cast)
+
+    def stands() -> tuple[str, list[str]]:
+        key.refresh_from_db()
+        return key.name, key.networks
+
+    call_command("apikey", "change", key.shown_id, "--network", "10.0.0.0/8", "--network", "10.0.0.0/8")
+    assert stands() == ("nightly", ["10.0.0.0/8"])
+    call_command("apikey", "change", key.shown_id, "--name", "weekly")
+    assert stands() == ("weekly", ["10.0.0.0/8"])
+    call_command("apikey", "change", key.shown_id, "--everywhere")
+    assert stands() == ("weekly", [])
+    call_command("apikey", "change", key.shown_id, "--everywhere")
+
+    told = capsys.readouterr().out.splitlines()
+    assert told == [*[f"{key.shown_id} is changed."] * 3, f"{key.shown_id} was so before."]
+    assert AuditEvent.objects.filter(event=Event.API_KEY_CHANGED, actor_kind="system").count() == 3
+
+
 def test_d3_both_keys_of_a_rotation_work_until_the_chosen_day(cast):
     key, old = _key(cast, networks=["203.0.113.0/24"], provider_ids=["atlassian"])
     client = cast.client("owner")
@@ -298,6 +410,7 @@ def test_the_command_makes_lists_and_revokes_keys(cast, capsys):
             r"write 10\.0\.0\.0/8",
         ),
         (["revoke", "dpk_nothing"], {}, "There is no such key"),
+        (["change", "dpk_nothing"], {"everywhere": True}, "There is no such key"),
         (["rotate", "dpk_nothing"], {"overlap_days": 91}, "--overlap-days must be"),
     ],
 )

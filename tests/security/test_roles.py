@@ -211,6 +211,9 @@ ADDRESSES: dict[str, Address] = {
     "api-key-export": Address(
         _slug, allowed(Permission.EXPORT_GRANTS, 302), allowed(Permission.EXPORT_GRANTS, 302)
     ),
+    "api-key-change": Address(
+        _api_key, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
+    ),
     "api-key-rotate": Address(
         _api_key, allowed(Permission.MANAGE_APPLICATION), allowed(Permission.MANAGE_APPLICATION, 422)
     ),

@@ -49,7 +49,7 @@ class IpNotAllowedError(TokenError):
     status = 403
     message = (
         "This API key may be used from certain IP ranges only, and this call came from elsewhere. Call from there, or "
-        "make a key with other ranges under API Keys."
+        "change the key's ranges under API Keys."
     )
 
 

@@ -1,4 +1,4 @@
-"""`manage.py apikey create|list|rotate|revoke`: API keys from a shell, for automation."""
+"""`manage.py apikey create|list|change|rotate|revoke`: API keys from a shell, for automation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from portal.api_key_forms import LONGEST_OVERLAP, USUAL_OVERLAP
 from portal.audit import SYSTEM
 from portal.models import ApiKey, Application
 from portal.models.api_keys import KeyPermission
-from portal.networks import NetworkError, normalise_network
+from portal.networks import MOST_NETWORKS, NetworkError, normalise_network
 
 if TYPE_CHECKING:
     from argparse import ArgumentParser
@@ -21,9 +21,9 @@ A_KEY = "what the key begins with, as in dpk_0123456789ab, as `list` prints it"
 
 
 class Command(BaseCommand):
-    """Make, list, rotate and revoke keys."""
+    """Make, list, change, rotate and revoke keys."""
 
-    help = "Make, list, rotate and revoke the API keys of an application."
+    help = "Make, list, change, rotate and revoke the API keys of an application."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take what to do."""
@@ -46,15 +46,22 @@ class Command(BaseCommand):
             default=[],
             help="only for this provider; may be given several times",
         )
-        create.add_argument(
-            "--network",
-            dest="networks",
-            action="append",
-            default=[],
-            help="only from this IP range, such as 203.0.113.0/24; may be given several times",
-        )
         shown = actions.add_parser("list", help="print id, expiry, last use and name of the keys that work")
         shown.add_argument("application")
+        changed = actions.add_parser("change", help="change a key's name, or from where it may be used")
+        changed.add_argument("key", help=A_KEY)
+        changed.add_argument("--name", default="", help="where the key is used")
+        changed.add_argument(
+            "--everywhere", action="store_true", help="from every address, no longer from some ranges"
+        )
+        for limited in (create, changed):
+            limited.add_argument(
+                "--network",
+                dest="networks",
+                action="append",
+                default=[],
+                help="only from this IP range, such as 203.0.113.0/24; may be given several times",
+            )
         rotated = actions.add_parser(
             "rotate",
             help="make a key that takes over from another, and print it, and nothing else, on stdout",
@@ -72,7 +79,13 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         """Do it."""
-        actions = {"create": self._create, "list": self._list, "rotate": self._rotate, "revoke": self._revoke}
+        actions = {
+            "create": self._create,
+            "list": self._list,
+            "change": self._change,
+            "rotate": self._rotate,
+            "revoke": self._revoke,
+        }
         actions[options["action"]](options)
 
     def _create(self, options: dict[str, Any]) -> None:
@@ -80,16 +93,12 @@ class Command(BaseCommand):
         known = set(application.provider_configs.values_list("provider_id", flat=True))
         if unknown := set(options["provider_ids"]) - known:
             raise CommandError(f"Not configured for {application}: {', '.join(sorted(unknown))}.")
-        try:
-            networks = [normalise_network(network) for network in options["networks"]]
-        except NetworkError as error:
-            raise CommandError(f"An IP range {error}.") from None
         _, text = api_keys.create(
             application,
             name=options["name"][:80],
             permissions=set(options["permissions"]),
             provider_ids=set(options["provider_ids"]),
-            networks=networks,
+            networks=_networks(options),
             lifetime=_days(options),
             actor=SYSTEM,
         )
@@ -99,6 +108,21 @@ class Command(BaseCommand):
         for key in ApiKey.objects.visible_to(_application(options["application"])).working():
             used = f"used {key.last_used_at:%Y-%m-%d}" if key.last_used_at else "never used"
             self.stdout.write(f"{key.shown_id}  until {key.expires_at:%Y-%m-%d}  {used}  {key.name}")
+
+    def _change(self, options: dict[str, Any]) -> None:
+        key, networks = _key(options["key"]), _networks(options)
+        if networks and options["everywhere"]:
+            raise CommandError("--network and --everywhere exclude each other.")
+        try:
+            is_new = api_keys.change(
+                key,
+                name=options["name"][:80] or key.name,
+                networks=networks or ([] if options["everywhere"] else key.networks),
+                actor=SYSTEM,
+            )
+        except api_keys.NotChangeableError:
+            raise CommandError("This key works no more, or is an export key. Make a new one.") from None
+        self.stdout.write(f"{key.shown_id} is changed." if is_new else f"{key.shown_id} was so before.")
 
     def _rotate(self, options: dict[str, Any]) -> None:
         if not 0 <= options["overlap_days"] <= LONGEST_OVERLAP:
@@ -128,6 +152,16 @@ def _days(options: dict[str, Any]) -> timedelta:
     if not 1 <= options["days"] <= 3650:
         raise CommandError("--days must be between 1 and 3650.")
     return timedelta(days=options["days"])
+
+
+def _networks(options: dict[str, Any]) -> list[str]:
+    try:
+        networks = list(dict.fromkeys(normalise_network(network) for network in options["networks"]))
+    except NetworkError as error:
+        raise CommandError(f"An IP range {error}.") from None
+    if len(networks) > MOST_NETWORKS:
+        raise CommandError(f"These are {len(networks)} ranges; {MOST_NETWORKS} is the most.")
+    return networks
 
 
 def _application(slug: str) -> Application:
