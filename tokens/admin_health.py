@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from portal.models import Application
 from providers.models import ProviderConfig
-from tokens import backlog, health
+from tokens import backlog, health, tally
 from tokens.spans import HOUR, SPANS
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from django.http import HttpRequest
 
     from tokens.backlog import Backlog
-    from tokens.health import ConfigHealth, Health, Tally
+    from tokens.health import ConfigHealth, Health
+    from tokens.tally import Tally
 
 # Of applications and of notes: the worst come first.
 MOST_ROWS = 50
@@ -107,7 +108,7 @@ def _rows(measured: Health, key: Callable[[ConfigHealth], tuple[str, str]]) -> l
         Row(
             *names,
             configs=configs,
-            tally=health.added([one.tally for one in configs]),
+            tally=tally.added([one.tally for one in configs]),
             backlog=backlog.added([one.backlog for one in configs], measured.now),
         )
         for names, configs in groups.items()

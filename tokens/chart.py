@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tokens.spans import DAY, EPOCH, Span
+from providers.spec import Outcome
+from tokens.spans import DAY, EPOCH, Counts, Span
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -71,6 +72,17 @@ class Chart:
     def busy_bars(self) -> list[Bar]:
         """Return the steps in which anything happened, newest first: the rows of the table."""
         return [bar for bar in reversed(self.bars) if bar.ok or bar.failed]
+
+
+def pairs_of(counts: Counts) -> dict[dt.datetime, tuple[int, int]]:
+    """Return (refreshed, failed) by the start of each step: what the chart draws."""
+    return {
+        step: (
+            sum(one.count for one in slices if one.outcome == Outcome.OK),
+            sum(one.count for one in slices if one.outcome != Outcome.OK),
+        )
+        for step, slices in counts.by_step.items()
+    }
 
 
 def draw(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -17,23 +17,24 @@ from django.utils import timezone
 from providers.catalog_loader import catalog
 from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from providers.spec import Outcome
-from tokens import backlog, chart, latency, latency_chart, spans
+from tokens import backlog, chart, latency_chart, spans, tally
 from tokens.clock import database_now
 from tokens.clocks import SKEW
 from tokens.gate import PROBE_EVERY, REFUSALS_STOP
 from tokens.models import Grant, GrantStatus
+from tokens.notes import Note, config_notes
 from tokens.results import UNREADABLE
 from tokens.state import GrantState, describe
-from tokens.summary import Note, config_notes, pairs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from portal.models import Application
     from tokens.backlog import Backlog
     from tokens.chart import Bar, Chart
     from tokens.latency_chart import LatencyChart
-    from tokens.spans import Counts, Slice, Span
+    from tokens.spans import Counts, Span
+    from tokens.tally import Tally
 
 SHOWN_OF_A_KIND = 8
 # A backlog older than this is more than the pause between two proposals of beat.
@@ -49,43 +50,6 @@ FAILURES: dict[str, tuple[str, str]] = {
     ),
     UNREADABLE: ("Could not be decrypted", "An encryption key is missing, or rows are damaged."),
 }
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Attempts added up."""
-
-    ok: int = 0
-    failed: int = 0
-    latencies: list[int] = field(default_factory=list)
-
-    @property
-    def total(self) -> int:
-        """Return how many attempts there were."""
-        return self.ok + self.failed
-
-    @property
-    def success(self) -> str:
-        """Return the share of attempts that went well, in words; never "100 %" while one failed."""
-        if not self.total:
-            return "none yet"
-        share = self.ok / self.total * 100
-        if self.failed:
-            share = min(share, 99.99)
-        return f"{share:.2f}".rstrip("0").rstrip(".") + " %"
-
-    @property
-    def times(self) -> list[str]:
-        """Return p50, p95 and p99 in words."""
-        return [
-            latency.in_words(latency.percentile(self.latencies, share))
-            for share in latency_chart.SHARES.values()
-        ]
-
-    @property
-    def p95(self) -> str:
-        """Return the time within which 95 % of the answers came, in words."""
-        return self.times[1]
 
 
 @dataclass(frozen=True)
@@ -174,43 +138,23 @@ def measure(configs: Sequence[ProviderConfig], span: Span) -> Health:
     counts = spans.read(span, now, ids)
     providers = [
         ConfigHealth(
-            config, breaker_of(config, now), tally_of(counts.by_config[config.pk]), backlogs[config.pk]
+            config, breaker_of(config, now), tally.of(counts.by_config[config.pk]), backlogs[config.pk]
         )
         for config in configs
         # One that was deleted just now.
         if config.pk in backlogs
     ]
-    histograms = {step: tally_of(slices).latencies for step, slices in counts.by_step.items()}
+    histograms = {step: tally.of(slices).latencies for step, slices in counts.by_step.items()}
     return Health(
         now=now,
         span=span,
         providers=providers,
-        tally=added([provider.tally for provider in providers]),
+        tally=tally.added([provider.tally for provider in providers]),
         backlog=backlog.added([provider.backlog for provider in providers], now),
-        chart=chart.draw(pairs_of(counts), now, span, is_rate=True, width=latency_chart.WIDTH),
+        chart=chart.draw(chart.pairs_of(counts), now, span, is_rate=True, width=latency_chart.WIDTH),
         latency_chart=latency_chart.draw(histograms, now, span),
         failures=_failures(counts),
         notes=[*config_notes(configs), *_backlog_notes(providers), *_clock_notes(now, providers)],
-    )
-
-
-def tally_of(slices: Iterable[Slice]) -> Tally:
-    """Add attempts up."""
-    kept = list(slices)
-    return Tally(
-        ok=sum(one.count for one in kept if one.outcome == Outcome.OK),
-        failed=sum(one.count for one in kept if one.outcome != Outcome.OK),
-        latencies=latency.added([one.latencies for one in kept]),
-    )
-
-
-def added(tallies: Iterable[Tally]) -> Tally:
-    """Return several as one."""
-    all_of_them = list(tallies)
-    return Tally(
-        ok=sum(one.ok for one in all_of_them),
-        failed=sum(one.failed for one in all_of_them),
-        latencies=latency.added([one.latencies for one in all_of_them]),
     )
 
 
