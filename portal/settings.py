@@ -153,7 +153,7 @@ CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
-        # It holds rate limits only. One that hangs must not hold the web's threads.
+        # It holds rate limits, and counts that can be made again. One that hangs must not hold the web's threads.
         "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
     }
 }

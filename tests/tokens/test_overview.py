@@ -121,6 +121,47 @@ def client_of_counts(cast: Cast) -> Callable[[], Any]:
     return lambda: cast.client("owner").get(URL).context["counts"]
 
 
+def test_a_large_application_is_counted_whole_once_a_minute_but_what_needs_a_person_always(
+    cast, client_of_counts, monkeypatch
+):
+    monkeypatch.setattr("tokens.connection_counts.LARGE", 2)
+    config = configured(cast)
+    GrantFactory.create_batch(3, provider_config=config)
+    before = client_of_counts()
+    GrantFactory.create(provider_config=config)
+    GrantFactory.create(provider_config=config, fail_outcome=Outcome.AMBIGUOUS)
+    GrantFactory.create(provider_config=config, pending=True)
+    GrantFactory.create(provider_config=config, needs_reconnect=True)
+
+    after = client_of_counts()
+
+    assert (before.alive, before.failing, before.pending, before.needs_reconnect) == (3, 0, 0, 0)
+    assert (after.alive, after.failing, after.pending, after.needs_reconnect) == (3, 1, 1, 1)
+
+
+def test_what_was_counted_is_forgotten_when_a_provider_is_disabled(cast, client_of_counts, monkeypatch):
+    monkeypatch.setattr("tokens.connection_counts.LARGE", 2)
+    config = configured(cast)
+    GrantFactory.create_batch(3, provider_config=config)
+    before = client_of_counts()
+
+    disable(config, actor=SYSTEM)
+
+    assert (before.working, client_of_counts().working) == (3, 0)
+
+
+def test_without_a_cache_a_large_application_is_counted_whole_each_time(cast, monkeypatch, settings):
+    monkeypatch.setattr("tokens.connection_counts.LARGE", 2)
+    config = configured(cast)
+    client = cast.client("owner")
+    settings.CACHES = {"default": {**settings.CACHES["default"], "LOCATION": "unix:///nowhere"}}
+    GrantFactory.create_batch(3, provider_config=config)
+    client.get(URL)
+    GrantFactory.create(provider_config=config)
+
+    assert client.get(URL).context["counts"].alive == 4
+
+
 def test_connections_of_a_disabled_provider_are_neither_working_nor_failing(cast, client_of_counts):
     config = configured(cast, is_enabled=False)
     GrantFactory.create(provider_config=config)
