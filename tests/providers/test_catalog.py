@@ -412,7 +412,7 @@ def test_a_right_catalog_passes_the_check(plain: ProviderSpec):
 
 def test_the_guide_names_every_field_that_a_file_can_have():
     code = Path(__file__).parents[2] / "providers"
-    source = "".join((code / name).read_text() for name in ("catalog_loader.py", "catalog_scopes.py"))
+    source = "".join((code / name).read_text() for name in ("catalog_fields.py", "catalog_scopes.py"))
     guide = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
     takers = r"(?:text|texts|named_texts|number|seconds|days|one_of|choice|pattern|url|take|child|required_child|children)"
 
