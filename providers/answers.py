@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 MAX_LIFETIME = timedelta(days=3650)
 MAX_RETRY_AFTER = timedelta(hours=1)
-# What a credential may consist of (RFC 6749 appendix A.12): visible ASCII. A line break would split a header.
-_VISIBLE = re.compile(r"[\x21-\x7e]+")
 _ERROR_CODE = re.compile(r"[\x20-\x21\x23-\x5b\x5d-\x7e]{1,64}")
 # RFC 6749 appendix A.4. The length is what we store.
 _SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,200}")
@@ -74,19 +73,25 @@ def _cause(spec: ProviderSpec, outcome: Outcome, error: str) -> str:
     return f"{error}, which its catalog file does not name" if outcome is Outcome.AMBIGUOUS else error
 
 
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+# Made once: json.loads makes one for each call that asks for more than the ordinary.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse)
+
+
 def _json_object(body: bytes) -> dict[str, Any] | None:
     """Read a JSON object; None for anything else, for names that stand twice, and for numbers that are none."""
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len({name for name, _ in pairs}) != len(pairs):
-            raise ValueError("a name stands twice")
-        return dict(pairs)
-
     try:
-        value = json.loads(body, object_pairs_hook=unique, parse_constant=refuse)
+        value = _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -123,17 +128,33 @@ def _token_set(spec: ProviderSpec, body: dict[str, Any]) -> TokenSet | None:
 
 
 def _is_credential(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and _VISIBLE.fullmatch(value) is not None
+    """Tell whether it is visible ASCII (RFC 6749 appendix A.12): a line break would split a header."""
+    return (
+        isinstance(value, str)
+        and value.isascii()
+        and value.isprintable()
+        and bool(value)
+        and " " not in value
+    )
 
 
 def _scopes(spec: ProviderSpec, scope: Any) -> tuple[str, ...] | None:
     if isinstance(scope, list):
         names = [name for name in scope if isinstance(name, str)]
     elif isinstance(scope, str) and scope.strip():
-        separator = spec.scope_separator.strip()
-        names = scope.replace(separator, " ").split() if separator else scope.split()
+        return _scopes_in(scope, spec.scope_separator.strip())
     else:
         return None
+    return _readable(names)
+
+
+@functools.lru_cache(maxsize=256)
+def _scopes_in(scope: str, separator: str) -> tuple[str, ...]:
+    """Take a list of scopes apart. It is the same text in thousands of answers."""
+    return _readable(scope.replace(separator, " ").split() if separator else scope.split())
+
+
+def _readable(names: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if _SCOPE.fullmatch(name)))
 
 

@@ -90,10 +90,13 @@ def is_public(address: str) -> bool:
 
 def may_be_private(host: str) -> bool:
     """Tell whether the operator allowed this host to be on a private address: the sandbox, or a listed host."""
-    allowed = {name.lower() for name in settings.EGRESS_PRIVATE_HOSTS}
-    if settings.SANDBOX_URL:
-        allowed.add((urlsplit(settings.SANDBOX_URL).hostname or "").lower())
-    return host.lower() in allowed
+    return host.lower() in _private_hosts(tuple(settings.EGRESS_PRIVATE_HOSTS), settings.SANDBOX_URL)
+
+
+@functools.cache
+def _private_hosts(names: tuple[str, ...], sandbox_url: str) -> frozenset[str]:
+    sandbox = [urlsplit(sandbox_url).hostname or ""] if sandbox_url else []
+    return frozenset(name.lower() for name in (*names, *sandbox))
 
 
 def new_session(*, in_flight: int = 10) -> aiohttp.ClientSession:

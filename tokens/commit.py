@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from providers.oauth import Failure, TokenSet
+from providers.spec import Outcome
 from tokens import guard, moments
 from tokens.accept import accept
 from tokens.breaker import note_health
@@ -48,15 +49,20 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
     moments.reached(moments.BEFORE_COMMIT)
     with transaction.atomic(durable=True):
         guard.take_turn(ordered)
-        done = accept([result for result in ordered if isinstance(result.came_to, TokenSet)])
+        accepted = accept(ordered)
+        done = accepted.done
         for result in ordered:
             if isinstance(result.came_to, Failure):
                 done[result.claim.grant_id] = apply_failure(result, result.came_to, database_now())
             elif not isinstance(result.came_to, TokenSet):
                 done[result.claim.grant_id] = apply_unreadable(result, database_now())
-        _close_attempts(ordered, done)
-        count(ordered, done)
-        note_health(ordered, done)
+        others = [result for result in ordered if done[result.claim.grant_id].outcome != Outcome.OK]
+        if others:
+            _close_attempts(others, done)
+            count(others, done)
+        was_ill = any(result.claim.config_problem or result.claim.was_refused for result in ordered)
+        if others or was_ill or accepted.is_ill_noted:
+            note_health(ordered, done)
     moments.reached(moments.AFTER_COMMIT)
     return done
 
@@ -81,7 +87,7 @@ def commit_held(results: list[Result], *, hold: timedelta) -> dict[uuid.UUID, Co
 
 
 def _close_attempts(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
-    """Complete the journal's rows, in one statement."""
+    """Complete the journal's rows of what was not accepted, in one statement."""
     now = time.monotonic()
 
     def ago(moment: float | None) -> float | None:

@@ -26,7 +26,8 @@ KEEP_MINUTES = timedelta(hours=2)
 _ADDED = (
     "ARRAY(SELECT coalesce(a, 0) + coalesce(b, 0) FROM unnest(t.latencies, excluded.latencies) AS u (a, b))"
 )
-_ON_CONFLICT = f"""
+# What an insert does where the row is there already.
+ADD_UP = f"""
     DO UPDATE SET count = t.count + excluded.count, waited_ms = t.waited_ms + excluded.waited_ms, latencies = {_ADDED}
 """
 
@@ -39,7 +40,7 @@ FROM unnest(%(configs)s::uuid[], %(outcomes)s::text[], %(counts)s::int[], %(late
     AS a (config, outcome, count, latencies, waited_ms)
 JOIN providers_providerconfig c ON c.id = a.config
 ORDER BY c.id, a.outcome FOR KEY SHARE OF c
-ON CONFLICT (provider_config_id, starts_at, outcome) {_ON_CONFLICT}
+ON CONFLICT (provider_config_id, starts_at, outcome) {ADD_UP}
 """  # noqa: S608 - made of constants
 
 _FOLD = f"""
@@ -54,12 +55,12 @@ halves AS (
     SELECT provider_config_id, application_id, date_bin('30 minutes', starts_at, 'epoch'), outcome,
         sum(count), {latency.SUM}, sum(waited_ms)
     FROM gone GROUP BY 1, 2, 3, 4 ORDER BY 1, 3, 4
-    ON CONFLICT (provider_config_id, starts_at, outcome) {_ON_CONFLICT}
+    ON CONFLICT (provider_config_id, starts_at, outcome) {ADD_UP}
 )
 INSERT INTO tokens_refreshtotal AS t (provider_config_id, application_id, outcome, count, latencies, waited_ms)
 SELECT provider_config_id, application_id, outcome, sum(count), {latency.SUM}, sum(waited_ms)
 FROM gone GROUP BY 1, 2, 3 ORDER BY 1, 3
-ON CONFLICT (provider_config_id, outcome) {_ON_CONFLICT}
+ON CONFLICT (provider_config_id, outcome) {ADD_UP}
 """  # noqa: S608 - made of constants
 
 
@@ -71,10 +72,9 @@ def count(results: list[Result], done: dict[uuid.UUID, Committed]) -> None:
     for result in results:
         key = (result.config.pk, str(done[result.claim.grant_id].outcome))
         counts[key] += 1
-        if result.sent is not None and result.answered is not None:
-            took = result.answered - result.sent
-            histograms[key][latency.place_of(took)] += 1
-            waited[key] += took
+        if result.took is not None:
+            histograms[key][latency.place_of(result.took)] += 1
+            waited[key] += result.took
     with raw_cursor() as cursor:
         cursor.execute(
             _COUNT,

@@ -14,9 +14,10 @@ BOUNDS = (
 )  # fmt: skip
 SIZE = len(BOUNDS) + 1
 
-
 # In SQL: the columns `latencies` of several rows as one array.
 SUM = f"ARRAY[{', '.join(f'coalesce(sum(latencies[{place + 1}]), 0)::bigint' for place in range(SIZE))}]"
+# The same of rows with a column `place` each.
+COUNTED = f"ARRAY[{', '.join(f'count(*) FILTER (WHERE place = {place})' for place in range(SIZE))}]"
 
 
 def place_of(seconds: float) -> int:

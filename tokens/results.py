@@ -35,6 +35,11 @@ class Result:
     # The Date that the provider put on its answer, as it came; "" without one.
     date: str = ""
 
+    @property
+    def took(self) -> float | None:
+        """Return how many seconds the provider took to answer; None if it was not asked, or did not."""
+        return None if self.sent is None or self.answered is None else self.answered - self.sent
+
 
 @dataclass(frozen=True)
 class Committed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from dataclasses import replace
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -70,9 +71,22 @@ def test_a_hundred_thousand_seals_repeat_no_nonce_c2():
     """Each row has a key of its own, so a nonce counts only against others of the same row; we ask for more."""
     ring = key_ring()
     start = len(header_of(ring.current))
-    nonces = {ring.seal("x", HERE)[start : start + 12] for _ in range(100_000)}
+    apart = {ring.seal("x", HERE)[start : start + 12] for _ in range(50_000)}
+    together = {sealed[start : start + 12] for sealed in ring.seal_all([("x", HERE)] * 50_000)}
 
-    assert len(nonces) == 100_000
+    assert len(apart | together) == 100_000
+
+
+def test_values_sealed_together_open_each_in_its_place_c3():
+    ring = key_ring()
+    places = [HERE, replace(HERE, column="another"), replace(HERE, row="another")]
+
+    sealed = ring.seal_all([(place.row + place.column, place) for place in places])
+
+    for place, value in zip(places, sealed, strict=True):
+        assert ring.unseal(value, place) == place.row + place.column
+    with pytest.raises(UnreadableError):
+        ring.unseal(sealed[0], places[1])
 
 
 def test_two_rows_have_two_keys_c2(monkeypatch):

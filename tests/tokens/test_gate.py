@@ -34,6 +34,17 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 numbers = count()
 
+EIGHT_THOUSAND_MORE = """
+WITH grants AS (
+    INSERT INTO tokens_grant
+    SELECT (jsonb_populate_record(g, jsonb_build_object('id', gen_random_uuid(), 'end_user', n, 'account_id', n))).*
+    FROM tokens_grant g, generate_series(1, 8000) n
+    RETURNING id
+)
+INSERT INTO tokens_granttokens (grant_id, access_token, refresh_token)
+SELECT id, access_token, refresh_token FROM grants, tokens_granttokens
+"""
+
 
 def due(connect: Connect, how_many: int, **fields: Any) -> list[Grant]:
     fields.setdefault("due", True)
@@ -134,6 +145,59 @@ def test_workers_leave_a_slot_to_readers(connect: Connect, config: ProviderConfi
     assert len(claims) == 9
     assert claim_one(left[0], trigger=Trigger.READER)
     assert claim_one(left[1], trigger=Trigger.READER) is None
+
+
+def test_a_lost_answer_is_asked_for_again_before_all_else_that_is_due(
+    connect: Connect, config: ProviderConfig
+) -> None:
+    due(connect, 3)
+    (lost,) = due(connect, 1)
+    Grant.objects.update(refresh_due_at=database_now() - timedelta(minutes=5))
+    # Its pause has only just ended; the others have been due for long.
+    Grant.objects.filter(pk=lost.pk).update(fail_outcome="ambiguous", refresh_due_at=database_now())
+
+    first = claim_due(limit=2, trigger=Trigger.BEAT)
+    then = claim_due(limit=9, trigger=Trigger.BEAT)
+
+    assert lost.pk in {claim.grant_id for claim in first}
+    assert (len(first), len(then)) == (2, 2)
+
+
+def test_a_lost_answer_does_not_speak_for_a_configuration_that_does_not_work(
+    connect: Connect, config: ProviderConfig
+) -> None:
+    (other,) = due(connect, 1)
+    (lost,) = due(connect, 1)
+    Grant.objects.filter(pk=other.pk).update(refresh_due_at=database_now() - timedelta(minutes=5))
+    Grant.objects.filter(pk=lost.pk).update(fail_outcome="ambiguous", refresh_due_at=database_now())
+    ProviderConfig.objects.update(problem_code="unreachable")
+
+    (probe,) = claim_due(limit=9, trigger=Trigger.BEAT)
+
+    assert probe.grant_id == other.pk
+
+
+def test_claiming_a_few_of_many_reads_no_whole_table(connect: Connect, config: ProviderConfig) -> None:
+    due(connect, 1)
+    with connection.cursor() as cursor:
+        cursor.execute(EIGHT_THOUSAND_MORE)
+        cursor.execute("ANALYZE tokens_grant, tokens_granttokens")
+        before = rows_read_one_after_another(cursor)
+
+    claims = claim_due(limit=50, trigger=Trigger.BEAT)
+
+    with connection.cursor() as cursor:
+        assert rows_read_one_after_another(cursor) == before
+    assert len(claims) == 50
+
+
+def rows_read_one_after_another(cursor: Any) -> int:
+    cursor.execute("SELECT pg_stat_force_next_flush()")
+    cursor.execute(
+        "SELECT sum(seq_tup_read) FROM pg_stat_user_tables WHERE relname IN ('tokens_grant', 'tokens_granttokens')"
+    )
+    (rows,) = cursor.fetchone()
+    return int(rows)
 
 
 def test_one_configuration_whose_calls_hang_holds_nobody_else_up(

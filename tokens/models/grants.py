@@ -43,8 +43,13 @@ class Grant(models.Model):
     """What an end user gave: an account, its sites, scopes, and tokens. People call it a connection."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="grants")
-    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="grants")
+    # Both keys stand first in an index below. One with nothing else in it would be written anew at each refresh.
+    application = models.ForeignKey(
+        Application, on_delete=models.CASCADE, related_name="grants", db_index=False
+    )
+    provider_config = models.ForeignKey(
+        ProviderConfig, on_delete=models.CASCADE, related_name="grants", db_index=False
+    )
     end_user = models.CharField(max_length=200, help_text="The application's own id for the person.")
     label = models.CharField(max_length=200, blank=True)
     metadata = models.JSONField(
@@ -136,6 +141,12 @@ class Grant(models.Model):
                 fields=["provider_config", "refresh_due_at"],
                 condition=models.Q(status="active", refresh_due_at__isnull=False),
                 name="grant_due",
+            ),
+            # What it reads first: those whose last answer was lost.
+            models.Index(
+                fields=["provider_config", "refresh_due_at"],
+                condition=models.Q(status="active", fail_outcome="ambiguous"),
+                name="grant_lost_answer",
             ),
             # What the guard against many endings at once counts.
             models.Index(

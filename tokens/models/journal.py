@@ -22,10 +22,13 @@ class Trigger(models.TextChoices):
 class RefreshAttempt(models.Model):
     """One attempt to refresh: written when the grant is claimed, before any call, and completed afterwards."""
 
-    # The unique index of grant and epoch is this key's index.
-    grant = models.ForeignKey(Grant, on_delete=models.CASCADE, related_name="attempts", db_index=False)
+    # Rows are written by claims alone, which hold the grant's row locked meanwhile: PostgreSQL need not look once more
+    # for each whether it is there. The unique index of grant and epoch is this key's index.
+    grant = models.ForeignKey(
+        Grant, on_delete=models.CASCADE, related_name="attempts", db_index=False, db_constraint=False
+    )
     provider_config = models.ForeignKey(
-        ProviderConfig, on_delete=models.CASCADE, related_name="+", db_index=False
+        ProviderConfig, on_delete=models.CASCADE, related_name="+", db_index=False, db_constraint=False
     )
     gen = models.PositiveIntegerField()
     epoch = models.PositiveIntegerField()
