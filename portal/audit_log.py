@@ -71,9 +71,9 @@ def audit_page(
     if cursor:
         rows = rows.filter(older_than(cursor))
     rows = rows.order_by("-at", "-id")
-    window_end = rows[WINDOW_ROWS : WINDOW_ROWS + 1].first() if wanted.needs_a_window else None
+    window_end = end_of_window(rows) if wanted.needs_a_window else None
     if window_end:
-        rows = rows.filter(_newer_than(window_end))
+        rows = rows.filter(not_older_than(window_end))
     events = list(_matching(rows, wanted)[: PAGE_ROWS + 1])
     has_more = len(events) > PAGE_ROWS
     events = events[:PAGE_ROWS]
@@ -84,6 +84,12 @@ def audit_page(
         older=events[-1].pk if has_more else window_end.pk if window_end else None,
         looked_back_to=window_end.at if window_end and is_cut else None,
     )
+
+
+def end_of_window(rows: QuerySet[AuditEvent]) -> AuditEvent | None:
+    """Return the last of the rows that one page looks through, in their order; None if it looks through all of them."""
+    last = list(rows[WINDOW_ROWS - 1 : WINDOW_ROWS + 1])
+    return last[0] if len(last) == 2 else None
 
 
 def every_event(application: Application, wanted: AuditFilter) -> Iterator[AuditEvent]:
@@ -107,9 +113,9 @@ def in_words(event: AuditEvent) -> str:
 
 def _newer_page(rows: QuerySet[AuditEvent], wanted: AuditFilter, cursor: AuditEvent) -> AuditPage | None:
     rows = rows.filter(_newer_than(cursor)).order_by("at", "id")
-    window_end = rows[WINDOW_ROWS : WINDOW_ROWS + 1].first() if wanted.needs_a_window else None
+    window_end = end_of_window(rows) if wanted.needs_a_window else None
     if window_end:
-        rows = rows.filter(older_than(window_end))
+        rows = rows.filter(_not_newer_than(window_end))
     events = list(_matching(rows, wanted)[: PAGE_ROWS + 1])
     if len(events) > PAGE_ROWS:
         events = events[:PAGE_ROWS]
@@ -150,6 +156,15 @@ def _matching(rows: QuerySet[AuditEvent], wanted: AuditFilter) -> QuerySet[Audit
 def older_than(event: AuditEvent) -> Q:
     """Keep what comes after an event, newest first."""
     return Q(at__lte=event.at) & (Q(at__lt=event.at) | Q(pk__lt=event.pk))
+
+
+def not_older_than(event: AuditEvent) -> Q:
+    """Keep an event and what comes before it, newest first."""
+    return Q(at__gte=event.at) & (Q(at__gt=event.at) | Q(pk__gte=event.pk))
+
+
+def _not_newer_than(event: AuditEvent) -> Q:
+    return Q(at__lte=event.at) & (Q(at__lt=event.at) | Q(pk__lte=event.pk))
 
 
 def _newer_than(event: AuditEvent) -> Q:

@@ -10,7 +10,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connection, transaction
 
 from providers.oauth import Failure, TokenSet
 from providers.spec import Outcome
@@ -70,14 +70,15 @@ def commit(results: list[Result]) -> dict[uuid.UUID, Committed]:
 def commit_held(results: list[Result], *, hold: timedelta) -> dict[uuid.UUID, Committed]:
     """Commit; while the database is gone, hold the answers in memory and try again: they can't be had twice.
 
-    Raises Django's OperationalError or InterfaceError if it is not back after `hold`.
+    An InternalError is what it says when it has ended the session of a process that was stopped in the middle. Raises
+    Django's OperationalError, InterfaceError or InternalError if it is not back after `hold`.
     """
     give_up = time.monotonic() + hold.total_seconds()
     pause = 0.1
     while True:
         try:
             return commit(results)
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, InternalError):
             if time.monotonic() > give_up:
                 raise
             logger.warning("The database is gone; holding %d answers and trying again.", len(results))

@@ -176,6 +176,29 @@ def test_a_text_is_looked_for_in_a_window_and_the_page_says_so(cast, monkeypatch
     assert found == [f"event {number}" for number in with_a_five]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 10, 50])
+def test_no_event_falls_between_two_windows_either_way(cast, monkeypatch, rows):
+    monkeypatch.setattr(audit_log, "WINDOW_ROWS", rows)
+    _events(cast, 20)
+    wanted = AuditFilter(text="event")
+    everything = [f"event {number}" for number in range(19, -1, -1)]
+
+    page = audit_page(cast.application, wanted)
+    found = [event.subject_name for event in page.events]
+    while page.older:
+        page = audit_page(cast.application, wanted, before=page.older)
+        found += [event.subject_name for event in page.events]
+    oldest = AuditEvent.objects.earliest("at", "id")
+    page = audit_page(cast.application, wanted, after=oldest.pk)
+    back = {event.subject_name for event in page.events}
+    while page.newer:
+        page = audit_page(cast.application, wanted, after=page.newer)
+        back |= {event.subject_name for event in page.events}
+
+    assert found == everything
+    assert back >= {*everything} - {oldest.subject_name}
+
+
 @pytest.mark.parametrize(
     "cursor", ["before=x", "before=-1", "after=99999999999999999999", "before=0", "before=%C2%B2"]
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import OperationalError, connection
@@ -14,7 +16,7 @@ from tests.factories import GrantFactory, ProviderConfigFactory
 from tokens.claim import claim_one
 from tokens.commit import commit, commit_held
 from tokens.erase import erase_all_of_provider
-from tokens.models import Grant, RefreshMinute, Trigger
+from tokens.models import Grant, GrantStatus, RefreshMinute, Trigger
 from tokens.results import FENCED, UNREADABLE, Result
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -82,6 +84,28 @@ def test_an_answer_is_held_until_the_database_is_back() -> None:
     commit_held([result], hold=timedelta(seconds=10))
 
     assert Grant.objects.get().gen == grant.gen + 1
+
+
+def test_an_answer_outlives_a_process_that_is_stopped_in_the_middle_of_its_commit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where a grant may end the database waits for nobody for long, and ends the session."""
+    monkeypatch.setattr("tokens.guard.STALL_MS", 200)
+    grant, ending = GrantFactory(due=True), GrantFactory(due=True, fail_outcome="grant_dead")
+    results = [result_of(grant, TOKENS), result_of(ending, REFUSED)]
+    stops = iter([1.0])
+
+    def stopped(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        result = execute(sql, params, many, context)
+        if "idle_in_transaction_session_timeout" in sql:
+            time.sleep(next(stops, 0))
+        return result
+
+    with connection.execute_wrapper(stopped):
+        commit_held(results, hold=timedelta(seconds=10))
+
+    assert Grant.objects.get(pk=grant.pk).gen == grant.gen + 1
+    assert Grant.objects.get(pk=ending.pk).status == GrantStatus.NEEDS_RECONNECT
 
 
 def test_after_the_time_to_hold_it_the_error_is_raised() -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.contrib.auth.decorators import login_not_required
 from django.db import InterfaceError, OperationalError
 from django.views.decorators.csrf import csrf_exempt
+from psycopg.errors import IdleInTransactionSessionTimeout, TransactionTimeout
 
 from portal.api_keys import KEY_PATTERN, WrongNetworkError, recognise
 from portal.audit import api_key_of, client_address
@@ -104,12 +105,13 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
             response = problem(RateLimitedError(retry_after=error.retry_after))
         except TokenError as error:
             response = problem(error)
-        except (OperationalError, InterfaceError) as error:
-            logger.error("The database did not answer a call to the API (%s).", type(error).__name__)  # noqa: TRY400
-            response = problem(DatabaseUnavailableError())
         except Exception as error:
-            logger.exception("A call to the API failed (%s).", type(error).__name__)
-            response = problem(FaultError())
+            if _is_without_database(error):
+                logger.error("The database did not answer a call to the API (%s).", type(error).__name__)  # noqa: TRY400
+                response = problem(DatabaseUnavailableError())
+            else:
+                logger.exception("A call to the API failed (%s).", type(error).__name__)
+                response = problem(FaultError())
         if not response.has_header("X-Portal-Provider"):  # Else limits are the provider's to tell.
             for name, value in limits.items():
                 response[name] = value
@@ -118,6 +120,12 @@ def resource(**operations: Operation) -> Callable[..., HttpResponseBase]:
 
     view.operations = operations  # type: ignore[attr-defined]
     return view
+
+
+def _is_without_database(error: Exception) -> bool:
+    """Tell whether the database did not answer. It also ends the session of a process that stood still in a transaction."""
+    stood_still = (IdleInTransactionSessionTimeout, TransactionTimeout)
+    return isinstance(error, (OperationalError, InterfaceError)) or isinstance(error.__cause__, stood_still)
 
 
 def _answer(

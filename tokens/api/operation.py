@@ -13,6 +13,7 @@ from tokens.api.problems import (
     FaultError,
     IdempotencyInProgressError,
     IdempotencyMismatchError,
+    IdempotencyUnclearError,
     IpNotAllowedError,
     MisplacedKeyError,
     MissingPermissionError,
@@ -68,11 +69,15 @@ class Operation:
     largest_body: int = MAX_BODY
     # Carries the usual case out with less work, the door's included; or does nothing and returns None.
     at_once: Callable[..., HttpResponseBase | None] | None = None
+    # With an Idempotency-Key, what it does is committed together with its answer, or not at all. It must ask nobody else.
+    is_one_transaction: bool = True
 
     def all_errors(self, method: str) -> Errors:
         """Return every error that it may answer, the door's too."""
         with_a_body = WITH_A_BODY if method in METHODS_WITH_BODY and self.takes is not None else ()
         with_a_key = WITH_IDEMPOTENCY if self.may_be_sent_again(method) else ()
+        if with_a_key and not self.is_one_transaction:
+            with_a_key = (*with_a_key, IdempotencyUnclearError)
         return (*AT_THE_DOOR, *with_a_body, *with_a_key, *self.errors)
 
     def may_be_sent_again(self, method: str) -> bool:

@@ -165,6 +165,17 @@ class IdempotencyInProgressError(TokenError):
     message = "The first call with this Idempotency-Key is still under way. Send it again in a moment."
 
 
+class IdempotencyUnclearError(TokenError):
+    """Nobody knows whether the first call with this Idempotency-Key was carried out, so it is not made again."""
+
+    code = "idempotency_unclear"
+    status = 409
+    message = (
+        "The first call with this Idempotency-Key broke off, or its answer could not be kept, so it may have been carried "
+        "out. Look whether it was; if not, send it with a new Idempotency-Key."
+    )
+
+
 class AmbiguousError(TokenError):
     """Several connections fit; `candidates` lists them. None is chosen silently."""
 

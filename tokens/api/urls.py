@@ -217,7 +217,14 @@ urlpatterns = [
     path(
         "grants/<str:pk>/refresh",
         resource(
-            POST=Operation(grants.refresh_one, GRANTS_WRITE, answers=shapes.GrantShape, errors=REFRESH_ERRORS)
+            POST=Operation(
+                grants.refresh_one,
+                GRANTS_WRITE,
+                answers=shapes.GrantShape,
+                errors=REFRESH_ERRORS,
+                # A provider is asked meanwhile.
+                is_one_transaction=False,
+            )
         ),
         name="api-grant-refresh",
     ),

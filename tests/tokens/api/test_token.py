@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
 
 from portal.encryption import seal
 from portal.models import AuditEvent, Event
@@ -66,6 +68,26 @@ def test_an_expired_token_is_refreshed_first(caller, config, sandbox):
 
     assert len(sandbox.ledger("/oauth/token")) == 1
     assert answer["access_token"].startswith("eyJ")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_reader_that_stood_still_in_its_claim_is_told_to_ask_again(caller, config, sandbox, monkeypatch):
+    """The database ends the session of a process that was stopped for seconds, and lets the others go on."""
+    monkeypatch.setattr("tokens.gate.STALL_MS", 100)
+    grant = minted(config, sandbox, expired=True)
+
+    def stopped(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        result = execute(sql, params, many, context)
+        if "idle_in_transaction_session_timeout" in sql:
+            time.sleep(0.5)
+        return result
+
+    with connection.execute_wrapper(stopped):
+        response = caller.get(f"grants/{grant.pk}/token")
+
+    assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+    assert response["Retry-After"] == str(response.json()["retry_after"])
+    assert caller.get(f"grants/{grant.pk}/token").status_code == 200
 
 
 def test_whoever_needs_it_longer_gets_a_newer_one(caller, config, sandbox):
