@@ -334,8 +334,10 @@ STORAGES = {
 }
 WHITENOISE_MANIFEST_STRICT = True
 # /connect.js, which applications' pages load. At one address for good, so kept for an hour and then asked for again.
+# Beside it stands every edition there was, under a name with its hash, for pages that pin one: those are kept for good.
 WHITENOISE_ROOT = BASE_DIR / "public"
 WHITENOISE_MAX_AGE = 3600
+WHITENOISE_IMMUTABLE_FILE_TEST = r"^.+\.[0-9a-f]{12}\..+$"
 
 
 def WHITENOISE_ADD_HEADERS_FUNCTION(headers: Headers, path: str, url: str) -> None:  # noqa: N802 - WhiteNoise's name.

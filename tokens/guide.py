@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -102,11 +105,30 @@ def _provider(application: Application, config: ProviderConfig | None) -> Need:
     )
 
 
+@dataclass(frozen=True)
+class Edition:
+    """One edition of connect.js: its name under the portal's address, and what browsers check it by."""
+
+    name: str
+    integrity: str
+
+
+@functools.cache
+def connect_js() -> Edition:
+    """Return the newest edition. Its file stays there when another comes, for the pages that pin it."""
+    content = (settings.WHITENOISE_ROOT / "connect.js").read_bytes()
+    return Edition(
+        name=f"connect.{hashlib.sha256(content).hexdigest()[:12]}.js",
+        integrity=f"sha384-{base64.b64encode(hashlib.sha384(content).digest()).decode()}",
+    )
+
+
 def snippets(application: Application, config: ProviderConfig) -> list[Snippet]:
     """Fill the code in. Nothing in it is secret, and nothing in it needs quoting: slugs and origins are plain ASCII."""
     origin = next(iter(application.return_origins), EXAMPLE_ORIGIN)
     values = {
         "portal": settings.PUBLIC_URL,
+        "connect_js": connect_js(),
         "api": settings.PUBLIC_URL + reverse("api-token").removesuffix("/token"),
         "provider": config.provider_id,
         "provider_name": config.provider_name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import TYPE_CHECKING
 from urllib.request import urlopen
@@ -16,7 +17,7 @@ from tests.browser.application import application_at
 from tests.browser.looks import errors_of
 from tests.processes import ROOT
 from tests.tokens.connecting import configured, only_grant
-from tokens.guide import snippets
+from tokens.guide import connect_js, snippets
 from tokens.models import ConnectSession, Grant, GrantStatus
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from tests.conftest import Cast
 
 LARGEST = 5000
+ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Content-Type": "text/javascript"}
 PHONE = {"has_touch": True, "is_mobile": True}
 
 
@@ -41,6 +43,36 @@ def shop(live: str, sandbox: SandboxThread, cast: Cast) -> Iterator[Application]
         cast.application.return_origins = [shop.url]
         cast.application.save()
         yield shop
+
+
+def test_every_edition_stays_where_it_is_for_pages_that_pin_it(live: str) -> None:
+    editions = sorted((ROOT / "public").glob("connect.*.js"))
+    newest = connect_js()
+
+    # Whoever changes connect.js puts a copy beside it, and leaves those that are there.
+    assert newest.name in {edition.name for edition in editions}
+    for edition in editions:
+        content = edition.read_bytes()
+        assert edition.name == f"connect.{hashlib.sha256(content).hexdigest()[:12]}.js"
+        with urlopen(f"{live}/{edition.name}", timeout=5) as answer:
+            assert answer.read() == content
+            assert "immutable" in answer.headers["Cache-Control"]
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+            assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert (ROOT / "public" / newest.name).read_bytes() == (ROOT / "public" / "connect.js").read_bytes()
+
+
+def test_another_file_in_its_place_is_not_run(page: Page, shop: Application) -> None:
+    config = ProviderConfig.objects.select_related("application").get()
+    pinned = next(each.text for each in snippets(config.application, config) if each.name == "html")
+    shop.page = f"<!doctype html><html lang='en'><title>x</title><body>{pinned}</body></html>"
+    page.route(
+        "**/connect.*.js", lambda route: route.fulfill(body="window.isOther = true", headers=ANY_ORIGIN)
+    )
+
+    page.goto(shop.url)
+
+    assert page.evaluate("window.isOther") is None
 
 
 def press(page: Page) -> Page:
@@ -226,13 +258,25 @@ def test_without_a_pop_up_or_somebody_who_waits_the_page_comes_back_by_itself(
     page.get_by_text("grant active").wait_for()
 
 
+@pytest.mark.parametrize("place", ["manual", "portal"])
 def test_the_page_in_the_manual_and_on_the_portal_works_as_it_is_pasted(
-    page: Page, shop: Application
+    page: Page, shop: Application, place: str
 ) -> None:
     manual = (ROOT / "docs" / "connect-js.md").read_text().replace("https://portal.example.com", shop.portal)
     pasted, variant = (re.search(rf"```{kind}\n(.*?)```", manual, re.DOTALL)[1] for kind in ("html", "js"))
     config = ProviderConfig.objects.select_related("application").get()
-    assert pasted == next(each.text for each in snippets(config.application, config) if each.name == "html")
+    pinned = next(each.text for each in snippets(config.application, config) if each.name == "html")
+    # The portal's is of one edition, and otherwise the same.
+    assert (
+        re.sub(
+            r"/connect\.[0-9a-f]{12}\.js\" integrity=\"sha384-[\w+/=]+\" crossorigin>",
+            '/connect.js">',
+            pinned,
+        )
+        == pasted
+    )
+    if place == "portal":
+        pasted = pinned
     shop.page = f"<!doctype html><html lang='en'><title>Settings</title><body>{pasted}</body></html>"
 
     page.goto(shop.url)

@@ -33,7 +33,7 @@ CSP = {
 
 
 # An application opens these in a pop-up, and sees when it is closed (connect.js).
-KEEPS_ITS_OPENER = {"connect-page", "connect-callback", "connect-sites", "connect-result"}
+KEEPS_ITS_OPENER = {"connect-page", "reconnect-page", "connect-callback", "connect-sites", "connect-result"}
 
 
 def test_every_page_carries_the_headers_h3_h4(world: World) -> None:  # noqa: F811
