@@ -159,6 +159,10 @@ class ProviderForm(forms.Form):
             self.add_error("client_secret", f"This is the client ID, pasted twice.{hint}")
         elif client_id:
             self._doubt(client_id, secret or "")
+        if self.errors and self.cleaned_data.get("client_secret"):
+            self.add_error(
+                "client_secret", "Paste the client secret again: it never comes back to this page."
+            )
 
     def _doubt(self, client_id: str, secret: str) -> None:
         pattern, name = self.spec.client_id_pattern, self.spec.name
@@ -179,8 +183,7 @@ class ProviderForm(forms.Form):
                     f"those people must connect again."
                 )
         if self.doubts and not self.cleaned_data.get("is_sure"):
-            again = " Paste the secret again, too." if secret else ""
-            self.add_error("is_sure", " ".join(self.doubts) + f" If it is right, tick this and save.{again}")
+            self.add_error("is_sure", " ".join(self.doubts) + " If it is right, tick this and save.")
 
 
 def _first_odd(value: str) -> str:

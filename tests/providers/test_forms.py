@@ -27,7 +27,8 @@ def _form(spec: ProviderSpec, *, config: ProviderConfig | None = None, **fields:
 
 def _error(form: ProviderForm, field: str) -> str:
     assert not form.is_valid()
-    assert list(form.errors) == [field]
+    # Whatever is wrong, the secret must be pasted again.
+    assert set(form.errors) - {"client_secret"} == {field} - {"client_secret"}
     return " ".join(form.errors[field])
 
 
@@ -193,6 +194,15 @@ def test_the_number_of_scopes_warns_near_the_limit(atlassian: ProviderSpec):
     assert _form(
         few, scopes=["read:jira-work", "read:jira-user", "write:jira-work"]
     ).scope_choice.is_near_limit
+
+
+def test_a_secret_that_was_sent_beside_something_wrong_is_asked_for_again(atlassian: ProviderSpec):
+    form = _form(atlassian, client_id="with a space")
+
+    assert not form.is_valid()
+    assert form.errors["client_secret"] == [
+        "Paste the client secret again: it never comes back to this page."
+    ]
 
 
 def test_a_secret_is_never_put_back_into_the_page(atlassian: ProviderSpec):
