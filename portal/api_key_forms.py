@@ -22,10 +22,8 @@ LIFETIMES = {"30": "30 days", "90": "90 days", "365": "1 year", "730": "2 years"
 USUAL_OVERLAP, LONGEST_OVERLAP = 7, 90
 
 
-def _lifetime_field() -> forms.ChoiceField:
-    return forms.ChoiceField(
-        choices=list(LIFETIMES.items()), initial="365", label="Good for", widget=forms.Select
-    )
+def _lifetime_field(label: str = "Good for") -> forms.ChoiceField:
+    return forms.ChoiceField(choices=list(LIFETIMES.items()), initial="365", label=label, widget=forms.Select)
 
 
 class NetworksForm(forms.Form):
@@ -125,7 +123,7 @@ class RotateApiKeyForm(forms.Form):
             "invalid": "Give a date, like 2027-03-31.",
         },
     )
-    days = _lifetime_field()
+    days = _lifetime_field("The new key is good for")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         today = timezone.now().date()

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.html import format_html, format_html_join
 
 from portal.models import ApiKey
 from portal.models.api_keys import KeyPermission
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from portal.models import Application
     from providers.models import ProviderConfig
 
@@ -74,14 +77,19 @@ def needs(application: Application, config: ProviderConfig | None) -> list[Need]
         Need(
             is_there=not missing,
             title="An API key",
-            text=f"No key for it has {' and '.join(f'{need}' for need in missing)} yet."
+            text=format_html("No key for it has {} yet.", _codes(missing))
             if missing
-            else "Your back end keeps it as PORTAL_KEY.",
+            else format_html("Your back end keeps it as {}.", _codes(["PORTAL_KEY"])),
             url=reverse("api-key-create", args=[slug]),
             action="New API key",
             permission="MANAGE_APPLICATION",
         ),
     ]
+
+
+def _codes(names: Iterable[str]) -> str:
+    """Mark names as such: "<code>connect</code> and <code>tokens:read</code>"."""
+    return format_html_join(" and ", "<code>{}</code>", ((name,) for name in names))
 
 
 def _provider(application: Application, config: ProviderConfig | None) -> Need:
@@ -91,7 +99,7 @@ def _provider(application: Application, config: ProviderConfig | None) -> Need:
             title="A provider",
             text="There is none yet.",
             url=reverse("provider-gallery", args=[application.slug]),
-            action="Add a provider",
+            action="Add Provider",
             permission="MANAGE_PROVIDERS",
         )
     is_fine = config.is_working and not config.problem_code

@@ -121,7 +121,11 @@ class Health:
     def per_minute(self) -> str:
         """Return how many refreshes a minute there were, in the whole span."""
         rate = self.tally.total / (self.span.count * self.span.minutes_a_step)
-        return f"{rate:,.0f}" if rate >= 10 or not rate else f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2f}"
+        if rate >= 10 or not rate:
+            return f"{rate:,.0f}"
+        if rate < 0.01:
+            return "< 0.01"
+        return f"{rate:.1f}" if rate >= 0.1 else f"{rate:.2f}"
 
     @property
     def rows(self) -> list[tuple[Bar, list[str]]]:

@@ -23,6 +23,8 @@ SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 # Room for the lines' names on the right.
 WIDTH = LEFT + 4 + SLOTS + 30
 LABEL_HEIGHT = 12
+# Where little is refreshed, most steps have no answers. So many steps apart are drawn as one line.
+JOINED = 5
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,16 @@ def _percentile(counts: Sequence[int] | None, share: float) -> float | None:
 
 
 def _path(places: list[float | None]) -> str:
-    """Return a path through what is known; a step without answers is a gap, one alone a dot."""
+    """Return a path through what is known; a long time without answers is a gap, a step alone in it a dot."""
     room = SLOTS / len(places)
-    parts = []
+    parts: list[str] = []
+    last = -math.inf
     for number, y in enumerate(places):
         if y is None:
             continue
         x = round(LEFT + 4 + (number + (1 - GAP) / 2) * room, 1)
-        is_joined = bool(number) and places[number - 1] is not None
+        is_joined = number - last <= JOINED
+        last = number
         parts.append(f"L{x} {y}" if is_joined else f"M{x} {y}h0")
     return "".join(parts)
 

@@ -98,6 +98,8 @@
       const only = list.dataset.scopeOnly;
       const kept = chosen.filter((tick) => !only || tick.closest("[data-group]")?.dataset.group === only);
       list.textContent = kept.map((tick) => tick.value).join(list.dataset.scopeSeparator ?? " ") || list.dataset.scopeNone || "";
+      const copies = document.querySelector(`[data-copy-from="${list.id}"]`);
+      if (copies) copies.disabled = kept.length === 0;
     }
   };
 
@@ -158,13 +160,15 @@
     if (!document.hidden) for (const region of document.querySelectorAll("[data-poll]")) window.htmx?.trigger(region, "poll");
   });
 
-  // On a narrow screen the menu is one line: begin where one is.
-  const here = document.querySelector(".nav [aria-current]");
-  if (here) here.parentElement.scrollLeft = here.offsetLeft - (here.parentElement.clientWidth - here.offsetWidth) / 2;
-  // Chromium leaves a link that has focus half out of sight.
-  document.querySelector(".nav")?.addEventListener("focusin", (event) => {
-    if (event.target.matches(":focus-visible")) event.target.scrollIntoView({ block: "nearest", inline: "nearest" });
-  });
+  // On a narrow screen menus are one line: begin where one is.
+  for (const line of document.querySelectorAll(".nav, .tabs")) {
+    const here = line.querySelector("[aria-current]");
+    if (here) line.scrollLeft = here.offsetLeft - line.offsetLeft - (line.clientWidth - here.offsetWidth) / 2;
+    // Chromium leaves a link that has focus half out of sight.
+    line.addEventListener("focusin", (event) => {
+      if (event.target.matches(":focus-visible")) event.target.scrollIntoView({ block: "nearest", inline: "nearest" });
+    });
+  }
 
   document.addEventListener("htmx:load", (event) => prepare(event.target));
   window.addEventListener("pageshow", forgetSubmits);

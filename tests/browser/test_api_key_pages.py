@@ -43,7 +43,7 @@ def test_a_key_from_the_empty_page_to_its_end(owner: Page, cast: Cast) -> None:
     owner.get_by_label("Read access tokens tokens:read", exact=True).check()
     owner.get_by_label("Atlassian").check()
     owner.get_by_role("button", name="Make the key").click()
-    owner.get_by_role("heading", name="production is ready").wait_for()
+    owner.get_by_role("heading", name="The key “production” is ready").wait_for()
     look(owner, "api-key-created")
     shown = owner.locator(".copy code").inner_text()
     assert api_keys.KEY_PATTERN.fullmatch(shown)

@@ -54,6 +54,17 @@ def test_scopes_are_counted_while_they_are_chosen(page: Page, sign_in: SignIn, c
     expect(total).to_have_text(str(before + 1))
 
 
+def test_where_no_scope_is_chosen_there_is_nothing_to_copy(page: Page, sign_in: SignIn, cast: Cast) -> None:
+    sign_in(page, cast.owner)
+    page.goto(reverse("provider-add", args=["acme-tasks", "atlassian"]))
+    button = page.get_by_role("button", name="Copy the scopes of Confluence API, classic scopes")
+    expect(button).to_be_disabled()
+
+    page.get_by_label("read:confluence-content.all").check()
+
+    expect(button).to_be_enabled()
+
+
 def test_two_clicks_send_a_form_once(page: Page, live: str) -> None:
     sent = []
     page.goto("/accounts/password/reset/")

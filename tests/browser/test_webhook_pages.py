@@ -65,7 +65,7 @@ def test_an_endpoint_from_the_empty_page_to_its_end(owner: Page, receiver: Recei
     owner.get_by_label("Name").fill("production")
     owner.get_by_label("URL").fill(receiver.url)
     owner.get_by_role("button", name="Make the endpoint").click()
-    owner.get_by_role("heading", name="production is ready").wait_for()
+    owner.get_by_role("heading", name="The endpoint “production” is ready").wait_for()
     look(owner, "webhook-created")
     secret = owner.locator(".copy code").inner_text()
 

@@ -83,7 +83,7 @@ def test_a_key_is_revoked_at_once_and_only_once(cast):
     key, text = _key(cast)
     client = cast.client("owner")
 
-    assert "Revoke nightly?" in client.get(_url("api-key-revoke", key.pk)).content.decode()
+    assert "Revoke the key “nightly”?" in client.get(_url("api-key-revoke", key.pk)).content.decode()
     page = client.post(_url("api-key-revoke", key.pk), follow=True).content.decode()
     again = client.post(_url("api-key-revoke", key.pk), follow=True).content.decode()
 

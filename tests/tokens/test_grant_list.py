@@ -211,6 +211,16 @@ def test_an_empty_list_and_one_without_a_match_differ(cast):
     assert "No connection matches" in text_of(cast, "?q=nobody")
 
 
+def test_an_empty_list_leads_to_what_comes_next(cast):
+    without_provider = text_of(cast)
+    ProviderConfigFactory.create(application=cast.application)
+    with_provider = text_of(cast)
+
+    assert "Make a connect link" not in without_provider
+    assert "/applications/acme-tasks/providers/add/" in without_provider
+    assert with_provider.count("Make a connect link") == 1
+
+
 @pytest.mark.parametrize("role", [Role.SUPPORT, Role.AUDITOR])
 def test_who_may_not_connect_is_not_asked_to(cast, role):
     assert "Make a connect link" not in text_of(cast, who=role.value)

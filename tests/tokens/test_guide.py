@@ -76,12 +76,12 @@ def test_a_key_counts_only_where_it_works_for_this_provider(cast: Cast) -> None:
     for name, fields in made.items():
         api_keys.create(cast.application, name=name, actor=SYSTEM, **fields)
 
-    assert "No key for it has tokens:read yet." in guide(cast).content.decode()
+    assert "No key for it has <code>tokens:read</code> yet." in guide(cast).content.decode()
 
     key, _ = api_keys.create(cast.application, name="rest", permissions=["tokens:read"], actor=SYSTEM)
     assert "No key for it" not in guide(cast).content.decode()
     api_keys.revoke(key, actor=SYSTEM)
-    assert "No key for it has tokens:read yet." in guide(cast).content.decode()
+    assert "No key for it has <code>tokens:read</code> yet." in guide(cast).content.decode()
 
 
 @pytest.mark.django_db

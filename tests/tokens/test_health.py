@@ -88,6 +88,17 @@ def test_one_failure_among_many_is_never_a_hundred_percent(cast):
     assert "99.99 %" in text_of(cast)
 
 
+def test_a_rate_that_is_hardly_any_is_not_said_to_be_none(cast):
+    config = configured(cast)
+    before = text_of(cast, "?span=week")
+    counted(config, "ok", 3)
+
+    after = text_of(cast, "?span=week")
+
+    assert "<b>0</b>" in before
+    assert "<b>&lt; 0.01</b>" in after
+
+
 @pytest.mark.parametrize(
     ("query", "step"),
     [

@@ -42,13 +42,14 @@ def test_a_bound_belongs_to_the_answers_that_took_no_longer():
     assert latency.place_of(0.0501) == latency.BOUNDS.index(0.05) + 1
 
 
-def test_the_three_lines_have_gaps_where_nothing_was_answered_and_names_that_stand_apart():
+def test_the_three_lines_have_gaps_where_nothing_was_answered_for_long_and_names_that_stand_apart():
     starts = spans.HOUR.starts_of(NOW)
     counts = {
         starts[0]: histogram(0.05),
         starts[1]: histogram(0.05),
         starts[5]: histogram(0.05, 0.06),
         starts[6]: [],
+        starts[20]: histogram(0.05),
     }
 
     drawn = latency_chart.draw(counts, NOW, spans.HOUR)
@@ -56,12 +57,12 @@ def test_the_three_lines_have_gaps_where_nothing_was_answered_and_names_that_sta
     assert drawn is not None
     assert [line.name for line in drawn.lines] == ["p50", "p95", "p99"]
     assert drawn.lines[0].path.count("M") == 2
-    assert drawn.lines[0].path.count("L") == 1
+    assert drawn.lines[0].path.count("L") == 2
     heights = sorted(line.label_y for line in drawn.lines)
     assert heights[1] - heights[0] >= 12
     assert heights[0] >= 8
     assert heights[2] <= drawn.floor + 5
-    assert set(drawn.words) == {starts[0], starts[1], starts[5]}
+    assert set(drawn.words) == {starts[0], starts[1], starts[5], starts[20]}
 
 
 def test_without_answers_there_is_no_chart():

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django import forms
 from django.conf import settings
 from django.core.exceptions import ValidationError
+from django.utils.html import format_html
 
 from portal.models import WebhookType
 from portal.models.webhooks import MessageStatus
@@ -18,9 +19,10 @@ from providers import http
 # How long an earlier secret signs too.
 OVERLAPS = {"24": "for 24 hours", "168": "for 7 days", "0": "not at all: it may have leaked"}
 
-# The program's name first: that is what the payload says.
+# With the names that the payload has for them.
 TYPE_CHOICES = [
-    (kind.value, f"{kind.value}: {kind.label[0].lower()}{kind.label[1:]}") for kind in WebhookType
+    (kind.value, format_html("<span>{} <code>{}</code></span>", kind.label, kind.value))
+    for kind in WebhookType
 ]
 
 
@@ -64,7 +66,7 @@ class RotateForm(forms.Form):
 
     hours = forms.ChoiceField(
         choices=list(OVERLAPS.items()),
-        label="The secret of now goes on signing",
+        label="The present secret signs too",
         help_text="Every message then carries two signatures, and your back end can change over in its own time.",
     )
 

@@ -23,7 +23,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "busy": ("warn", "Asked us to come again later"),
     "status": ("bad", "Refused"),
     "time-out": ("bad", "Gave no answer in time"),
-    "refused": ("bad", "Let nobody connect"),
+    "refused": ("bad", "Refused the connection: nothing listens at that address"),
     "dns": ("bad", "Its host name leads nowhere"),
     "tls": ("bad", "Its certificate is not valid"),
     "reset": ("bad", "Dropped the connection"),
@@ -104,7 +104,7 @@ def endpoint_state(endpoint: WebhookEndpoint) -> State:
     if endpoint.misses_in_a_row >= FAILING_AFTER:
         return State("bad", "Failing", "It is tried with one message at a time until it takes one.")
     if endpoint.misses_in_a_row:
-        return State("warn", "Retrying", "The last try failed.")
+        return State("warn", "Last try failed")
     return State("good", "Working")
 
 
