@@ -15,6 +15,7 @@ from tests.tokens.connecting import configured, only_grant, opened
 from tokens.confirm import confirm, exchange_return_code
 from tokens.failures import FAILURES
 from tokens.models import Confirmation, ConnectSession, Grant, GrantStatus
+from tokens.reconnect import reconnect_link
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,6 +54,29 @@ def consent(page: Page, account: str) -> None:
     """Answer the sandbox's consent page."""
     page.locator(f"#account-{account}").check()
     page.locator("[name=decision][value=accept]").click()
+
+
+def test_the_link_of_a_needs_reconnect_answer_leads_to_the_provider_and_back(
+    page: Page, config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    tokens = sandbox.mint(config.client_id, account="sam")[0]
+    grant = GrantFactory.create(
+        provider_config=config, account_id=tokens["account_id"], account_name="Sam Roe", needs_reconnect=True
+    )
+    url, _ = reconnect_link(grant, given_to="dpk_0123456789ab")
+
+    page.goto(url)
+    page.get_by_role("button", name="Connect Atlassian").dblclick()
+    consent(page, "sam")
+    page.get_by_role("heading", name="Atlassian is connected").wait_for()
+    page.goto(url)
+    page.get_by_role("heading", name="This connection works again").wait_for()
+    page.get_by_role("link", name="See what was connected").click()
+
+    page.get_by_role("heading", name="Atlassian is connected").wait_for()
+    assert errors_of(page) == []
+    assert only_grant().status == GrantStatus.ACTIVE
+    assert ConnectSession.objects.count() == 1
 
 
 def connect(page: Page, token: str, account: str) -> None:
