@@ -92,6 +92,8 @@ class Question:
     title: str
     text: str
     button: str
+    # It cannot be undone.
+    is_final: bool = False
 
 
 def ask(

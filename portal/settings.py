@@ -349,6 +349,7 @@ USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
 USE_I18N = False
+FORMAT_MODULE_PATH = ["portal.formats"]
 SILENCED_SYSTEM_CHECKS = [
     # TLS ends at the proxy in front, see SECURE_SSL_REDIRECT above.
     "security.W008",

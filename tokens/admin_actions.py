@@ -91,6 +91,7 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
             "Their tokens are erased at once, which cannot be undone. The provider is asked to end access where it lets "
             "us; Atlassian does not, so there the app stays listed until the person removes it.",
             "Revoke",
+            is_final=True,
         )
         if page := ask(self, request, grants, action="revoke", question=question, is_sensitive=True):
             return page

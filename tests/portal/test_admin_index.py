@@ -1,0 +1,63 @@
+"""The first page of Django admin: what staff look for comes first."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.contrib.auth.models import Permission
+from django.test import Client
+
+from portal.models import User
+from tests.factories import GrantFactory, ProviderConfigFactory
+
+pytestmark = pytest.mark.django_db
+
+
+def client_of(user: User) -> Client:
+    client = Client()
+    client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.fixture
+def staff() -> Client:
+    return client_of(User.objects.create_superuser("staff@acme.example", "a password"))
+
+
+def test_connections_come_first_and_the_rest_by_name(staff: Client) -> None:
+    page = staff.get("/admin/").content.decode()
+
+    apps = re.findall(r'<a href="/admin/(\w+)/" class="section"', page)
+    models = re.findall(r'<a href="/admin/tokens/(\w+)/"', page)
+    assert apps[:3] == ["tokens", "portal", "providers"]
+    assert apps[3:] == sorted(apps[3:])
+    assert models[0] == "grant"
+
+
+def test_one_search_from_the_index_finds_connections(staff: Client) -> None:
+    config = ProviderConfigFactory.create()
+    GrantFactory.create(provider_config=config, end_user="user-4711")
+    GrantFactory.create(provider_config=config, end_user="user-4712")
+    action = re.findall(r'role="search" action="([^"]+)"', staff.get("/admin/").content.decode())
+
+    found = staff.get(action[0], {"q": "user-4711"}).content.decode()
+
+    assert "user-4711" in found
+    assert "user-4712" not in found
+
+
+def test_who_may_not_look_at_connections_is_offered_no_search() -> None:
+    helper = User.objects.create_user("helper@acme.example", "a password", is_staff=True)
+    helper.user_permissions.add(Permission.objects.get(codename="view_application"))
+
+    assert 'role="search"' not in client_of(helper).get("/admin/").content.decode()
+
+
+def test_times_have_seconds_and_say_whose_they_are(staff: Client) -> None:
+    grant = GrantFactory.create(provider_config=ProviderConfigFactory.create())
+    grant.refresh_from_db()
+
+    page = staff.get(f"/admin/tokens/grant/{grant.pk}/change/").content.decode()
+
+    assert f"{grant.connected_at:%Y-%m-%d %H:%M:%S} UTC" in page
