@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db import connection
 
+from portal.instance import is_foreign
 from providers.catalog_loader import catalog
 from providers.models import STOPPING_PROBLEMS, ProviderHealth
 from providers.spec import LONGEST_READ
@@ -254,6 +255,8 @@ def note_begun(cursor: CursorWrapper, gate: Gate, begun: int) -> None:
 
 def is_held_back() -> bool:
     """Tell whether something is due that may be claimed in a moment, when limits or another worker let it."""
+    if is_foreign():
+        return False
     params: dict[str, Any] = {
         "known": list(catalog()),
         "stopping": list(STOPPING_PROBLEMS),

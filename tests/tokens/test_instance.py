@@ -11,6 +11,7 @@ from django.core.management import CommandError, call_command
 from portal import instance
 from tokens.engine import drain
 from tokens.errors import ForeignDatabaseError
+from tokens.gate import is_held_back
 from tokens.models import Grant, Trigger
 from tokens.refresh import ensure_fresh, refresh_now
 
@@ -43,6 +44,16 @@ def test_a_copy_refreshes_nothing_and_says_so(
         refresh_now(grant, trigger=Trigger.MEMBER)
 
     assert sandbox.ledger("/oauth/token") == []
+
+
+def test_a_worker_of_a_copy_does_not_wait_for_what_it_may_never_claim(
+    connect: Callable[..., Grant], settings: Any, copied: None
+) -> None:
+    connect(due=True)
+
+    assert not is_held_back()
+    settings.INSTANCE_ID = "original"
+    assert is_held_back()
 
 
 def test_a_copy_still_serves_a_token_that_is_good(connect: Callable[..., Grant], copied: None) -> None:
