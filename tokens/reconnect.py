@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import NamedTuple
 
 from django.conf import settings
-from django.db import IntegrityError
+from django.db import transaction
 from django.db.models.functions import Now
 from django.urls import reverse
 
@@ -25,7 +25,7 @@ from portal.audit import Actor
 from portal.encryption import Place, UnreadableError, key_ring
 from portal.models.audit import ActorKind
 from tokens.clock import database_now
-from tokens.errors import BadSessionRequestError, ProviderDisabledError
+from tokens.errors import ProviderDisabledError
 from tokens.failures import ConnectFailedError
 from tokens.models import Confirmation, ConnectSession, Grant, GrantStatus
 from tokens.sessions import (
@@ -68,38 +68,36 @@ def look_up(token: str) -> ConnectSession:
 
 def press(token: str, *, ip_address: str | None, request_id: str) -> ConnectSession:
     """Return the connect session of a link, made by the first press of its button. Raises ConnectFailedError."""
-    session, link = _look_up(token)
-    if not session._state.adding:
-        return session
-    grant = session.reconnect_grant
+    grant = _look_up(token)[0].reconnect_grant
     assert grant is not None
-    lately = ConnectSession.objects.filter(
-        reconnect_grant=grant,
-        confirmation=Confirmation.MEMBER,
-        created_by=None,
-        created_at__gt=Now() - LIFETIME,
-    )
-    if lately.count() >= MOST_SESSIONS:
-        raise ConnectFailedError("too_many_links", session=session)
-    try:
-        return open_session(
-            grant.provider_config,
-            end_user=grant.end_user,
-            confirmation=Confirmation.MEMBER,
-            actor=Actor(
-                ActorKind.LINK, link.given_to, f"link given to {link.given_to}", ip_address, request_id
-            ),
-            return_url=session.return_url,
+    with transaction.atomic():
+        # One press after the other: a double click finds the session, and the limit holds however many links there are.
+        Grant.objects.select_for_update(no_key=True).filter(pk=grant.pk).first()
+        session, link = _look_up(token)
+        if not session._state.adding:
+            return session
+        lately = ConnectSession.objects.filter(
             reconnect_grant=grant,
-            lifetime=LIFETIME,
-            token=_name(token),
-        )[0]
-    except IntegrityError:  # A double click: the other press made it.
-        return _look_up(token)[0]
-    except ProviderDisabledError:
-        raise ConnectFailedError("provider_disabled", session=session) from None
-    except BadSessionRequestError:  # Revoked since we looked.
-        raise ConnectFailedError("connection_revoked", session=session) from None
+            confirmation=Confirmation.MEMBER,
+            created_by=None,
+            created_at__gt=Now() - LIFETIME,
+        )
+        if lately.count() >= MOST_SESSIONS:
+            raise ConnectFailedError("too_many_links", session=session)
+        actor = Actor(ActorKind.LINK, link.given_to, f"link given to {link.given_to}", ip_address, request_id)
+        try:
+            return open_session(
+                session.provider_config,
+                end_user=session.end_user,
+                confirmation=Confirmation.MEMBER,
+                actor=actor,
+                return_url=session.return_url,
+                reconnect_grant=session.reconnect_grant,
+                lifetime=LIFETIME,
+                token=_name(token),
+            )[0]
+        except ProviderDisabledError:
+            raise ConnectFailedError("provider_disabled", session=session) from None
 
 
 def _look_up(token: str) -> tuple[ConnectSession, Link]:

@@ -198,6 +198,32 @@ def test_eight_presses_at_once_make_one_session(grant: Grant) -> None:
     assert AuditEvent.objects.filter(event=Event.CONNECT_LINK_CREATED).count() == 1
 
 
+@pytest.mark.django_db(transaction=True)
+def test_d8_presses_of_many_links_at_once_make_no_more_sessions_than_one_after_the_other(
+    grant: Grant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconnect, "MOST_SESSIONS", 3)
+    links = [path_of(reconnect_link(grant, given_to=f"{KEY}-{number}")[0]) for number in range(10)]
+    together, statuses = threading.Barrier(len(links)), []
+
+    def one_press(link: str) -> None:
+        try:
+            client = Client()
+            together.wait()
+            statuses.append(client.post(link).status_code)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=one_press, args=[link]) for link in links]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(statuses) == [303] * 3 + [429] * 7
+    assert ConnectSession.objects.count() == 3
+
+
 def test_a3_what_one_browser_began_another_does_not_finish_or_see(
     grant: Grant, sandbox: SandboxThread
 ) -> None:
