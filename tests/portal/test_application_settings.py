@@ -62,7 +62,7 @@ def test_each_wrong_origin_is_named_and_all_that_was_typed_is_kept(cast):
     assert "Line 3: “example.com/path” must begin with https://" in page
     assert "example.com/path</textarea>" in page
     assert 'value="Typed"' in page
-    assert "<title>Settings · Acme Tasks" in page
+    assert "<title>Error: Settings · Acme Tasks" in page
 
 
 def test_a_logo_is_shrunk_and_written_anew_as_png(cast):
