@@ -18,6 +18,7 @@ from tests.browser import world as worlds
 from tests.browser.conftest import serving, session_cookie
 from tests.browser.looks import errors_of, look, watch
 from tests.browser.world import BROWSER, LONG_USER, World
+from tests.factories import PASSWORD
 from tests.tokens.connecting import path_of
 from tokens.failures import FAILURES
 from tokens.reconnect import reconnect_link
@@ -102,6 +103,12 @@ def another_app(page: Page) -> None:
     save(page)
 
 
+def prove_who_you_are(page: Page) -> None:
+    page.get_by_label("Password").fill(PASSWORD)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/let-end/")
+
+
 APP = "/applications"
 
 LOOKS = {
@@ -123,7 +130,9 @@ LOOKS = {
     "full-provider-disable": Look(f"{APP}/full/providers/atlassian/disable/", "nobody can connect"),
     "full-provider-freshness": Look(f"{APP}/full/providers/atlassian/freshness/", "Whatever you choose"),
     "full-provider-freshness-wrong": Look(f"{APP}/full/providers/atlassian/freshness/", "less than or equal", act=far_too_many_days),
-    "full-provider-let-end": Look(f"{APP}/full/providers/atlassian/let-end/", "too many at once to believe"),
+    "full-provider-let-end": Look(
+        f"{APP}/full/providers/atlassian/let-end/", "too many at once to believe", act=prove_who_you_are
+    ),
     "full-provider-delete": Look(f"{APP}/full/providers/atlassian/delete/", "60 connections"),
     "full-connect": Look(lambda world: reverse("connect-page", args=[world.link]), "Connect Atlassian", who="nobody"),
     # --- empty

@@ -9,7 +9,7 @@ import pytest
 from django.urls import reverse
 
 from portal.models import AuditEvent, Event
-from tests.factories import ProviderConfigFactory
+from tests.factories import PASSWORD, ProviderConfigFactory
 
 if TYPE_CHECKING:
     from typing import Any
@@ -119,11 +119,15 @@ def test_the_hold_is_ended_by_who_knows_that_they_are_over(cast: Cast, config: P
     client = cast.client("admin")
 
     shown = client.get(url("provider-detail"))
+    stopped = client.post(url("provider-let-end"))
+    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
     asked = client.get(url("provider-let-end"))
     done = client.post(url("provider-let-end"), follow=True)
     again = client.post(url("provider-let-end"), follow=True)
 
     assert "They really are over" in text(shown)
+    # A browser that was left alone ends nothing (G10).
+    assert stopped["Location"].startswith(reverse("account_reauthenticate"))
     assert "Let refused connections end?" in text(asked)
     assert "refuses end now" in text(done)
     assert "no connection's end is held" in text(again).lower().replace("&#x27;", "'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from allauth.account.decorators import reauthentication_required
 from django.contrib import messages
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
@@ -25,9 +26,15 @@ if TYPE_CHECKING:
 @require_http_methods(["GET", "HEAD", "POST"])
 def provider_let_end(request: PortalRequest, slug: str, provider_id: str) -> HttpResponse:
     """Let connections end whose end is held, after saying what that means."""
+    # The role is looked at first, so that a stranger gets the usual 404 instead of the question for the password.
     application = application_for(request, slug, Permission.MANAGE_PROVIDERS)
     configs = ProviderConfig.objects.visible_to(application).select_related("application")
-    config = get_object_or_404(configs, provider_id=provider_id)
+    response: HttpResponse = _let_end(request, get_object_or_404(configs, provider_id=provider_id))
+    return response
+
+
+@reauthentication_required  # type: ignore[untyped-decorator]  # A borrowed browser must not be enough (G10).
+def _let_end(request: PortalRequest, config: ProviderConfig) -> HttpResponse:
     if request.method == "POST":
         if let_end(config, actor=member_of(request)):
             messages.success(
@@ -38,7 +45,7 @@ def provider_let_end(request: PortalRequest, slug: str, provider_id: str) -> Htt
             messages.info(request, "No connection's end is held any more, so nothing was changed.")
         return redirect(config)
     refused = Grant.objects.filter(
-        application=application,
+        application=config.application,
         provider_config=config,
         status=GrantStatus.ACTIVE,
         fail_outcome=Outcome.GRANT_DEAD,
