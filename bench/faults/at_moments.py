@@ -34,13 +34,14 @@ FORWARD = "database clock + 1 h"
 SENT = "sent, before the provider's commit"
 PROVIDER_COMMITTED = "after the provider's commit"
 READ = "answer read, before our commit"
+COMMITTED = "after our commit"
 MOMENTS = {
     "before the claim": moments.BEFORE_CLAIM,
     "claimed, not sent": moments.AFTER_CLAIM,
     SENT: "",
     PROVIDER_COMMITTED: "",
     READ: moments.BEFORE_COMMIT,
-    "after our commit": moments.AFTER_COMMIT,
+    COMMITTED: moments.AFTER_COMMIT,
 }
 
 
@@ -66,11 +67,18 @@ def run_at(patience: Patience, fault: str, at: str, *, grants: int, provider: st
 
 def _bring_to(patience: Patience, cell: Cell, at: str) -> int:
     """Return the process that stands at the moment with the cell's grants."""
+    from tokens.models import Grant
+
     stage = patience.stage
     if MOMENTS[at]:
         stage.arm(MOMENTS[at])
         stage.propose()
-        return wait_until(lambda: stage.held(MOMENTS[at]), what=f"a worker at {at!r}")  # type: ignore[no-any-return]
+        pid = wait_until(lambda: stage.held(MOMENTS[at]), what=f"a worker at {at!r}")
+        # A worker commits what has arrived: the first group need not hold all of them.
+        while at == COMMITTED and Grant.objects.filter(pk__in=cell.grants, gen=0).exists():
+            stage.hold_again(MOMENTS[at])
+            pid = wait_until(lambda: stage.held(MOMENTS[at]), what=f"a worker at {at!r}")
+        return pid  # type: ignore[no-any-return]
     stage.sandbox.fault(
         "latency",
         client_id=cell.client_id,

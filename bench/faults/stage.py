@@ -186,6 +186,13 @@ class Stage:
             return int(file.suffix[1:])
         return None
 
+    def hold_again(self, moment: str) -> None:
+        """Let whoever is held there go on, to be held when it comes there the next time."""
+        held = list(self.moments.glob(f"{moment}.*"))
+        self.arm(moment)
+        for file in held:
+            file.unlink(missing_ok=True)
+
     def release(self) -> None:
         """Let everybody go on, and take all orders back."""
         for file in self.moments.iterdir():
