@@ -24,7 +24,7 @@ example: install ## Start the example application beside a running `make run`: h
 
 test: install-dev ## Run all tests (ARGS="-k name" for some)
 	@CHROMIUM="$$($(VENV_PYTHON) -m tests.chromium)" && export CHROMIUM && \
-		exec $(VENV_PYTHON) -m pytest -n 3 --dist loadscope --no-loadscope-reorder $(ARGS)
+		exec $(VENV_PYTHON) -m pytest -n 4 --dist loadscope --no-loadscope-reorder $(ARGS)
 
 check: install-dev ## Check style, types, layers, templates, migrations and production settings
 	$(VENV_PYTHON) -m ruff check --quiet .
