@@ -238,6 +238,13 @@ LOGIN_REDIRECT_URL = reverse_lazy("home")
 ACCOUNT_ADAPTER = "portal.people.AccountAdapter"
 SOCIALACCOUNT_ADAPTER = "portal.people.SocialAccountAdapter"
 MFA_ADAPTER = "portal.people.MFAAdapter"
+ACCOUNT_FORMS = {
+    "login": "portal.account_forms.LoginForm",
+    "add_email": "portal.account_forms.AddEmailForm",
+    "change_password": "portal.account_forms.ChangePasswordForm",
+    "reset_password": "portal.account_forms.ResetPasswordForm",
+    "reset_password_from_key": "portal.account_forms.ResetPasswordKeyForm",
+}
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def test_the_sign_in_page_lets_the_right_password_in(page: Page, cast: Cast) -> None:
     page.goto("/accounts/login/?next=/accounts/sessions/")
     look(page, "sign-in")
-    page.get_by_label("Email").fill(cast.owner.email)
+    page.get_by_label("E-mail").fill(cast.owner.email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
 
     page.get_by_role("button", name="Sign in", exact=True).click()
@@ -36,7 +36,7 @@ def test_the_sign_in_page_lets_the_right_password_in(page: Page, cast: Cast) -> 
 
 def test_a_wrong_password_is_said_and_focused(page: Page, cast: Cast) -> None:
     page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(cast.owner.email)
+    page.get_by_label("E-mail").fill(cast.owner.email)
     page.get_by_label("Password", exact=True).fill("not it")
 
     page.get_by_role("button", name="Sign in", exact=True).click()
@@ -63,7 +63,7 @@ def test_the_demo_shows_its_login_and_takes_it_in_one_click(page: Page, live: st
 def test_sign_in_works_without_javascript(new_page: Callable[..., Page], cast: Cast) -> None:
     page = new_page(java_script_enabled=False)
     page.goto("/accounts/login/?next=/accounts/sessions/")
-    page.get_by_label("Email").fill(cast.owner.email)
+    page.get_by_label("E-mail").fill(cast.owner.email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
 
     page.get_by_role("button", name="Sign in", exact=True).click()
@@ -75,7 +75,7 @@ def test_sign_in_works_without_javascript(new_page: Callable[..., Page], cast: C
 def test_a_forgotten_password_is_replaced_by_mail(page: Page, cast: Cast) -> None:
     page.goto("/accounts/password/reset/")
     look(page, "reset")
-    page.get_by_label("Email").fill(cast.owner.email)
+    page.get_by_label("E-mail").fill(cast.owner.email)
     page.get_by_role("button", name="Send the link").click()
     page.get_by_role("heading", name="Look into your mail").wait_for()
     look(page, "reset-sent")
@@ -83,13 +83,13 @@ def test_a_forgotten_password_is_replaced_by_mail(page: Page, cast: Cast) -> Non
 
     page.goto(link)
     look(page, "reset-new-password")
-    page.get_by_label("New Password", exact=True).fill("short")
-    page.get_by_label("New Password (again)").fill("short")
+    page.get_by_label("New password", exact=True).fill("short")
+    page.get_by_label("New password (again)").fill("short")
     page.get_by_role("button", name="Save the new password").click()
     page.get_by_role("alert").wait_for()
     look(page, "reset-new-password-wrong")
-    page.get_by_label("New Password", exact=True).fill("a much longer horse")
-    page.get_by_label("New Password (again)").fill("a much longer horse")
+    page.get_by_label("New password", exact=True).fill("a much longer horse")
+    page.get_by_label("New password (again)").fill("a much longer horse")
     page.get_by_role("button", name="Save the new password").click()
 
     page.get_by_role("heading", name="Your password is changed").wait_for()
@@ -119,7 +119,7 @@ def test_an_authenticator_app_is_set_up_and_asked_for(page: Page, sign_in: SignI
         look(page, name)
     page.context.clear_cookies()
     page.goto("/accounts/login/")
-    page.get_by_label("Email").fill(cast.owner.email)
+    page.get_by_label("E-mail").fill(cast.owner.email)
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.get_by_role("heading", name="Second step").wait_for()

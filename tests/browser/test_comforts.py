@@ -68,7 +68,7 @@ def test_where_no_scope_is_chosen_there_is_nothing_to_copy(page: Page, sign_in: 
 def test_two_clicks_send_a_form_once(page: Page, live: str) -> None:
     sent = []
     page.goto("/accounts/password/reset/")
-    page.get_by_label("Email").fill("jo@acme.example")
+    page.get_by_label("E-mail").fill("jo@acme.example")
     page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
 
     page.get_by_role("button", name="Send the link").dblclick()
@@ -79,12 +79,12 @@ def test_two_clicks_send_a_form_once(page: Page, live: str) -> None:
 
 def test_a_form_can_be_sent_again_after_going_back(page: Page, live: str) -> None:
     page.goto("/accounts/password/reset/")
-    page.get_by_label("Email").fill("jo@acme.example")
+    page.get_by_label("E-mail").fill("jo@acme.example")
     page.get_by_role("button", name="Send the link").click()
     page.get_by_role("heading", name="Look into your mail").wait_for()
 
     page.go_back()
-    page.get_by_label("Email").fill("jo@acme.example")
+    page.get_by_label("E-mail").fill("jo@acme.example")
     page.get_by_role("button", name="Send the link").click()
 
     page.get_by_role("heading", name="Look into your mail").wait_for()

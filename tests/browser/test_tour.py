@@ -52,7 +52,7 @@ def test_the_tour_of_the_readme(
 
 def sign_in(page: Page) -> None:
     page.goto("/")
-    page.get_by_label("Email").fill("owner@acme.example")
+    page.get_by_label("E-mail").fill("owner@acme.example")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.get_by_role("heading", name="Three steps to the first connection").wait_for()

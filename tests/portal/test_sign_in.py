@@ -52,6 +52,23 @@ def test_the_right_password_lets_in_and_leads_on(client: Client, user: User) -> 
     assert client.get(INSIDE).status_code == 200
 
 
+def test_signing_in_needs_no_message(client: Client, user: User) -> None:
+    sign_in(client)
+
+    assert '<div class="messages" role="status"></div>' in client.get(INSIDE).text
+
+
+@pytest.mark.parametrize("name", ["account_login", "account_reset_password", "account_email"])
+def test_an_address_is_called_the_same_everywhere(client: Client, user: User, name: str) -> None:
+    if name == "account_email":
+        client.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+
+    page = client.get(reverse(name)).text
+
+    assert ">E-mail</label>" in page
+    assert ">Email</label>" not in page
+
+
 def test_a_wrong_password_says_so_and_tells_nobody_whether_the_address_is_known(
     client: Client, user: User
 ) -> None:
