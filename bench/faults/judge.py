@@ -17,6 +17,8 @@ from bench.faults.world import grants_of
 from providers.sandbox.tokens import digest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from bench.faults.world import Cell
     from providers.sandbox.client import SandboxClient
 
@@ -61,10 +63,17 @@ def calls_of(cell: Cell, sandbox: SandboxClient) -> list[dict[str, Any]]:
 def count_double(cell: Cell, sandbox: SandboxClient) -> None:
     from tokens.models import RefreshAttempt
 
+    attempts = RefreshAttempt.objects.filter(grant__in=cell.grants).order_by("epoch")
+    cell.double += find_double(cell, calls_of(cell, sandbox), attempts)
+
+
+def find_double(cell: Cell, made: Iterable[dict[str, Any]], journal: Iterable[Any]) -> int:
+    """Return how many calls the journal, in the order of its claims, does not explain; what they were, the cell is told."""
+    double = 0
     calls = Counter[Any]()
-    for call in calls_of(cell, sandbox):
+    for call in made:
         if call["presented"] not in cell.known:
-            cell.double += 1
+            double += 1
             cell.problems.append("presented a token that is not of this chain")
             continue
         grant, gen = cell.known[call["presented"]]
@@ -72,16 +81,17 @@ def count_double(cell: Cell, sandbox: SandboxClient) -> None:
         if call["issued_refresh"]:
             cell.known[call["issued_refresh"]] = (grant, gen + 1)
     attempts = defaultdict(list)
-    for attempt in RefreshAttempt.objects.filter(grant__in=cell.grants).order_by("epoch"):
+    for attempt in journal:
         attempts[attempt.grant_id, attempt.gen].append(attempt)
     for place, number in calls.items():
         mine = attempts[place]
         allowed = min(len(mine), 1) + sum(_explains(*pair) for pair in itertools.pairwise(mine))
         if number > allowed:
-            cell.double += number - allowed
+            double += number - allowed
             cell.problems.append(
                 f"gen {place[1]}: {number} calls, outcomes {[attempt.outcome for attempt in mine]}"
             )
+    return double
 
 
 def _explains(attempt: Any, after: Any) -> bool:
