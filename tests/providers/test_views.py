@@ -15,7 +15,7 @@ from portal.models import AuditEvent, Event
 from providers import remove as removal
 from providers.configure import disable
 from providers.models import ProviderConfig
-from tests.factories import CANARY, CLIENT_SECRET, GrantFactory, ProviderConfigFactory
+from tests.factories import CANARY, CLIENT_SECRET, PASSWORD, GrantFactory, ProviderConfigFactory
 from tokens.models import Grant, GrantTokens
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ def _text(response: HttpResponse) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", response.content.decode()))
 
 
+def prove(client: Client) -> None:
+    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
+
+
 @pytest.fixture
 def config(cast: Cast) -> ProviderConfig:
     """Add Atlassian to the cast's application."""
@@ -62,7 +66,6 @@ VIEWS = {
     "provider-gallery": ("get", {"owner", "admin"}),
     "provider-detail": ("get", {"owner", "admin", "support", "auditor"}),
     "provider-disable": ("get", {"owner", "admin"}),
-    "provider-delete": ("get", {"owner", "admin"}),
 }
 CHANGES = ["provider-add", "provider-detail", "provider-enable", "provider-disable", "provider-delete"]
 
@@ -118,13 +121,14 @@ def test_another_method_is_refused(name: str, method: str, cast: Cast, config: P
     assert getattr(cast.client("owner"), method)(_url(name)).status_code == 405
 
 
-@pytest.mark.parametrize("name", [*VIEWS, "provider-add"])
+@pytest.mark.parametrize("name", [*VIEWS, "provider-add", "provider-delete"])
 def test_a_page_takes_few_queries_and_is_small(name: str, cast: Cast, django_assert_max_num_queries: Any):
     if name != "provider-add":
         config = ProviderConfigFactory(application=cast.application)
         for _ in range(5):
             GrantFactory(provider_config=config)
     client = cast.client("owner")
+    prove(client)
 
     with django_assert_max_num_queries(10):
         response = client.get(_url(name))
@@ -443,6 +447,7 @@ def test_a_provider_whose_file_is_gone_can_be_seen_and_deleted(cast: Cast):
     assert "Its catalog file is gone." in _text(page)
     assert "Not in the catalog" in _text(client.get(_url("provider-list")))
     assert client.get(_url("provider-disable", provider_id="gone")).status_code == 200
+    prove(client)
     assert client.get(_url("provider-delete", provider_id="gone")).status_code == 200
     assert client.post(_url("provider-delete", provider_id="gone")).status_code == 302
     assert ProviderConfig.objects.count() == 0
@@ -514,9 +519,13 @@ def test_deleting_says_how_many_connections_go_and_takes_them(
     monkeypatch.setattr(removal, "before_delete", [take_back])
     client = cast.client("owner")
 
+    stopped = client.post(_url("provider-delete"))
+    prove(client)
     asked = _text(client.get(_url("provider-delete")))
     done = client.post(_url("provider-delete"), follow=True)
 
+    # A browser that was left alone deletes nothing (G10).
+    assert stopped["Location"].startswith(reverse("account_reauthenticate"))
     assert "2 connections of Acme Tasks go with it." in asked
     assert "all tokens are erased" in asked
     assert "Atlassian offers no way for us to end access on its side." in asked
@@ -546,6 +555,7 @@ def test_a_deletion_stops_when_taking_back_fails(
 
 def test_after_deleting_it_can_be_added_again(cast: Cast, config: ProviderConfig):
     client = cast.client("owner")
+    prove(client)
     client.post(_url("provider-delete"))
 
     response = client.post(_url("provider-add"), _fields())

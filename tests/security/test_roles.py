@@ -232,7 +232,7 @@ ADDRESSES: dict[str, Address] = {
     "provider-disable": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
     "provider-freshness": Address(_provider, allowed(MANAGE), allowed(MANAGE)),
     "provider-let-end": Address(_provider, allowed(MANAGE, 302), allowed(MANAGE, 302)),
-    "provider-delete": Address(_provider, allowed(MANAGE), allowed(MANAGE, 302)),
+    "provider-delete": Address(_provider, allowed(MANAGE, 302), allowed(MANAGE, 302)),
     "provider-connect": Address(_provider, nobody(), allowed(GRANTS, 302)),
     # --- tokens
     "application-overview": Address(_slug, members(), nobody()),
