@@ -39,6 +39,7 @@
       return true;
     } catch {
       // Plain http, or no permission: the way of old.
+      const before = document.activeElement;
       const area = document.createElement("textarea");
       area.value = text;
       area.readOnly = true;
@@ -47,6 +48,7 @@
       area.select();
       const done = document.execCommand("copy");
       area.remove();
+      before?.focus({ preventScroll: true });
       return done;
     }
   };
@@ -118,13 +120,33 @@
     if (none) none.hidden = shown > 0;
   };
 
+  // A menu closes when one goes elsewhere, by a click or the Tab key: it would lie on what has the focus then.
+  const closeMenusWithout = (target) => {
+    for (const menu of document.querySelectorAll("details.menu[open]")) {
+      if (!menu.contains(target)) menu.open = false;
+    }
+  };
+
+  // A link of the error summary leads to its field, and not by the address: #id_name would stay there when the form is
+  // sent, and the page after it would begin at that field, its good news out of sight.
+  const goToField = (event) => {
+    const field = document.getElementById(event.target.closest(".error-summary a[href^='#']")?.hash.slice(1));
+    if (!field) return;
+    event.preventDefault();
+    const details = field.closest("details:not([open])");
+    if (details) details.open = true;
+    field.focus();
+    // A group of ticks takes no focus itself.
+    if (document.activeElement !== field) field.querySelector("input, select, textarea")?.focus();
+  };
+
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-copy], [data-copy-from]");
     if (button) copy(button);
-    for (const menu of document.querySelectorAll("details.menu[open]")) {
-      if (!menu.contains(event.target)) menu.open = false;
-    }
+    closeMenusWithout(event.target);
+    goToField(event);
   });
+  document.addEventListener("focusin", (event) => closeMenusWithout(event.target));
   document.addEventListener("keydown", (event) => {
     const menu = event.key === "Escape" && document.querySelector("details.menu[open]");
     if (menu) { menu.open = false; menu.querySelector("summary").focus(); }

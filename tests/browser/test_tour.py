@@ -1,4 +1,7 @@
-"""The README's tour in Chromium: by clicking alone, from signing in to the audit log, each page looked at on the way."""
+"""The README's tour in Chromium, from signing in to the audit log, each page looked at on the way.
+
+Signing in, adding the provider, trying it and revoking go by keyboard alone; the rest by clicks.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from django.db import connection
 from playwright.sync_api import expect
 
 from portal.models import User
+from tests.browser.keyboard import press, tab_to, type_into
 from tests.browser.looks import look
 from tests.factories import CLIENT_SECRET, PASSWORD, database_now
 from tokens.engine import drain
@@ -52,49 +56,63 @@ def test_the_tour_of_the_readme(
 
 def sign_in(page: Page) -> None:
     page.goto("/")
-    page.get_by_label("E-mail").fill("owner@acme.example")
-    page.get_by_label("Password", exact=True).fill(PASSWORD)
-    page.get_by_role("button", name="Sign in", exact=True).click()
+    type_into(page, "E-mail", "owner@acme.example")
+    type_into(page, "Password", PASSWORD)
+    page.keyboard.press("Enter")
     page.get_by_role("heading", name="Three steps to the first connection").wait_for()
 
 
 def add_a_provider(page: Page) -> None:
-    page.get_by_role("link", name="OAuth Providers").click()
+    # The menu opens, lies on what comes next, and closes when one goes on to that.
+    press(page, "Acme Tasks")
+    press(page, "OAuth Providers")
+    page.get_by_role("heading", name="OAuth Providers").wait_for()
     look(page, "tour-providers-none")
-    page.get_by_role("link", name="Add Provider").click()
-    page.get_by_role("link", name="Atlassian").click()
+    # Past the menu at once.
+    press(page, "Skip to the content")
+    press(page, "Add Provider")
+    page.get_by_role("heading", name="Add Provider").wait_for()
+    press(page, "Jira issue tracking")
     page.get_by_role("heading", name="Add Atlassian").wait_for()
-    page.get_by_label("write:jira-work").check()
+    press(page, "write:jira-work", key="Space")
     look(page, "tour-add-provider")
 
     # The secret in the field of the ID: said, focused, and nothing is lost but the secret.
-    page.get_by_label("Client ID", exact=True).fill(CLIENT_SECRET)
-    page.get_by_label("Client secret", exact=True).fill(CLIENT_SECRET)
-    page.get_by_role("button", name="Save").click()
+    tab_to(page, "Client secret", key="Shift+Tab")
+    page.keyboard.insert_text(CLIENT_SECRET)
+    tab_to(page, "Client ID", key="Shift+Tab")
+    page.keyboard.insert_text(CLIENT_SECRET)
+    press(page, "Save")
     page.get_by_role("alert").get_by_text("This looks like the client secret.").wait_for()
     assert page.get_by_label("write:jira-work").is_checked()
     expect(page.get_by_label("Client secret", exact=True)).to_have_value("")
+    expect(page.get_by_role("alert")).to_be_focused()
     look(page, "tour-add-provider-mistake")
 
-    page.get_by_label("Client ID", exact=True).fill(f"  {CLIENT_ID} ")
-    page.get_by_label("Client secret", exact=True).fill(CLIENT_SECRET)
-    page.get_by_role("button", name="Save").click()
-    page.get_by_text("The provider is now active.").wait_for()
+    press(page, "This looks like the client secret")
+    expect(page.get_by_label("Client ID", exact=True)).to_be_focused()
+    page.keyboard.press("ControlOrMeta+A")
+    page.keyboard.insert_text(f"  {CLIENT_ID} ")
+    type_into(page, "Client secret", CLIENT_SECRET)
+    press(page, "Save")
+    expect(page.get_by_text("The provider is now active.")).to_be_in_viewport()
     look(page, "tour-provider")
 
 
 def try_it(page: Page) -> None:
-    page.get_by_role("button", name="Test connection").click()
+    press(page, "Test connection")
     page.get_by_text("This is a test connection of yours").wait_for()
     look(page, "tour-connect")
-    page.get_by_role("button", name="Connect Atlassian").click()
+    press(page, "Connect Atlassian")
+    page.get_by_role("button", name="Accept").wait_for()
     look(page, "tour-consent")
-    consent(page, "jo")
-    page.get_by_label("acme-labs").uncheck()
-    page.get_by_role("button", name="Connect these sites").click()
+    press(page, "Accept")
+    page.get_by_role("heading", name="Which sites").wait_for()
+    press(page, "acme-labs", key="Space")
+    press(page, "Connect these sites")
     page.get_by_role("heading", name="Atlassian is connected").wait_for()
     look(page, "tour-result")
-    page.get_by_role("link", name="See the connection in the portal").click()
+    press(page, "See the connection in the portal")
     page.get_by_role("heading", name="Account and sites").wait_for()
     look(page, "tour-connection")
 
@@ -142,6 +160,8 @@ def connect_an_end_user(alex: Page, jo: Page) -> None:
     alex.get_by_label("End user").fill("user-4711")
     alex.get_by_role("button", name="Make the link").click()
     link = alex.locator(".copy code").inner_text()
+    press(alex, "Copy the link")
+    expect(alex.get_by_role("button", name="Copy the link")).to_be_focused()
 
     jo.goto(link)
     jo.get_by_role("button", name="Connect Atlassian").click()
@@ -168,8 +188,11 @@ def connect_an_end_user(alex: Page, jo: Page) -> None:
 
 def revoke_it(page: Page) -> None:
     page.locator("tbody tr", has_text="Jo Doe").get_by_role("link").first.click()
-    page.get_by_role("link", name="Revoke").click()
-    page.get_by_role("button", name="Revoke").click()
+    page.get_by_role("heading", name="Account and sites").wait_for()
+    press(page, "Revoke")
+    page.get_by_role("heading", name="Revoke the connection").wait_for()
+    press(page, "Skip to the content")
+    press(page, "Revoke", key="Space")
     page.get_by_text("This connection is revoked.").wait_for()
     look(page, "tour-revoked")
     assert not Grant.objects.exclude(status=GrantStatus.REVOKED).exists()
