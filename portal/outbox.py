@@ -7,13 +7,13 @@ forget it, and a change that is rolled back is told to nobody. tokens/webhooks/ 
 from __future__ import annotations
 
 import json
-import logging
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from django.db import connection, transaction
 
 from portal.models.audit import Event
 from portal.models.webhooks import WebhookType
+from portal.propose import propose
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -22,18 +22,9 @@ if TYPE_CHECKING:
 
     from portal.models import AuditEvent
 
-logger = logging.getLogger(__name__)
-
 DELIVER_TASK = "tokens.tasks.deliver_webhooks"
-# Nobody waits for the broker: beat finds what no hint told of.
-HINT_SECONDS = 1
-HINT_OPTIONS = {
-    "socket_timeout": HINT_SECONDS,
-    "socket_connect_timeout": HINT_SECONDS,
-    # Kombu would go on trying for several seconds.
-    "max_retries": 1,
-    "interval_start": 0,
-}
+# The next one says the same.
+HINT_LIFE_S = 10
 
 TYPES = {
     # Whichever of the two finds the grant active: with a login that vouches there is nothing left to confirm.
@@ -115,15 +106,5 @@ def hint_after_commit() -> None:
 
 
 def hint() -> None:
-    """Tell a worker, if the broker takes it; nothing waits for that, and nothing depends on it."""
-    from kombu.exceptions import OperationalError
-
-    from portal.celery import app
-
-    try:
-        with app.connection_for_write(transport_options=HINT_OPTIONS) as broker:
-            app.send_task(
-                DELIVER_TASK, connection=broker, expires=HINT_SECONDS * 10, ignore_result=True, retry=False
-            )
-    except (OperationalError, OSError) as error:
-        logger.info("The broker took no hint (%s); beat finds what is to be sent.", type(error).__name__)
+    """Tell a worker that there is something to send."""
+    propose(DELIVER_TASK, expires=HINT_LIFE_S)

@@ -11,6 +11,7 @@ from django.db import connection, transaction
 
 from portal import outbox
 from portal.models import WebhookType
+from tokens import upstream
 from tokens.clock import database_now
 from tokens.models import GrantStatus
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 GROUP = 1000
 # What a message about a grant is made of.
 TOLD = ("end_user", "label", "confirmed_at", "provider_config")
+# In the order in which everybody locks grants: a refresh under way is committed before, and its tokens are seen, or not at all.
+LOCK = "SELECT count(*) FROM (SELECT FROM tokens_grant WHERE provider_config_id = %(config)s ORDER BY id FOR UPDATE) g"
 STATEMENTS = (
     (
         "DELETE FROM tokens_granttokens x USING tokens_grant g"
@@ -38,7 +41,6 @@ STATEMENTS = (
     "DELETE FROM tokens_refreshminute WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_refreshcount WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_refreshtotal WHERE provider_config_id = %(config)s",
-    "DELETE FROM tokens_upstreamrevocation WHERE provider_config_id = %(config)s",
     "DELETE FROM tokens_grant WHERE provider_config_id = %(config)s",
 )
 
@@ -64,8 +66,11 @@ def erase_all_of_provider(config: ProviderConfig) -> None:
     """Erase all grants, sessions and counts of a configuration in one transaction. The audit log stays.
 
     Webhooks are told of each grant; no audit event does that here, since the deletion's own says how many there were.
+    What must be ended at the provider is written down.
     """
     with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(LOCK, {"config": config.pk})
         _tell_of_all(config)
+        upstream.write_down_all(config)
         for statement in STATEMENTS:
             cursor.execute(statement, {"config": config.pk})

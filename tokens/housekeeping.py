@@ -11,7 +11,6 @@ from django.db import transaction
 
 from portal.audit import SYSTEM
 from portal.models import WebhookAttempt, WebhookEndpoint, WebhookMessage
-from tokens import upstream
 from tokens.clock import database_now
 from tokens.counts import fold
 from tokens.models import (
@@ -75,7 +74,6 @@ def tidy() -> None:
     )
     for grant in waited_too_long.select_related("provider_config__application")[:BATCH]:
         revoke(grant, actor=SYSTEM, reason="nobody confirmed it")
-    upstream.retry_due()
 
 
 def _tidy_webhooks(now: dt.datetime) -> None:

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import logging
-import time
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from django.db import transaction
 from django.db.models.functions import Now
 
 from portal.audit import Actor, record
-from portal.encryption import UnreadableError, unseal
 from portal.models import Event
-from providers.catalog_loader import catalog
 from tokens import upstream
 from tokens.erase import erase_all_of_provider
 from tokens.models import Grant, GrantStatus, GrantTokens
@@ -21,10 +16,6 @@ from tokens.models import Grant, GrantStatus, GrantTokens
 if TYPE_CHECKING:
     from portal.models import Application
     from providers.models import ProviderConfig
-
-logger = logging.getLogger(__name__)
-
-UPSTREAM_BUDGET = timedelta(seconds=20)
 
 
 def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event.GRANT_REVOKED) -> Grant:
@@ -59,7 +50,7 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
             **({"reason": reason} if reason else {}),
         )
     grant.upstream_revocation = (
-        upstream.try_to_end(to_end) if to_end else upstream.end_upstream(grant.provider_config, token)
+        upstream.try_to_end(to_end) if to_end else upstream.why_not(grant.provider_config, token)
     )
     Grant.objects.filter(pk=grant.pk).update(upstream_revocation=grant.upstream_revocation)
     grant.refresh_from_db()
@@ -67,22 +58,12 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
 
 
 def revoke_all_of_provider(config: ProviderConfig, actor: Actor) -> None:
-    """End a configuration's grants at the provider, where it has a way for that, then erase them.
+    """Erase a configuration's grants, and have them ended at the provider, where it has a way for that.
 
-    A person is waiting: after UPSTREAM_BUDGET the rest is erased without asking the provider.
+    Nobody waits for the provider, however many they are: a worker asks it, and asks again for a day.
     """
-    if config.provider_id in catalog() and config.spec.revoke is not None:
-        _end_all_upstream(config, actor)
     erase_all_of_provider(config)
-
-
-def _end_all_upstream(config: ProviderConfig, actor: Actor) -> None:
-    stop = time.monotonic() + UPSTREAM_BUDGET.total_seconds()
-    for grant in config.grants.alive().iterator(chunk_size=100):
-        if time.monotonic() > stop:
-            logger.warning("Not all grants of a deleted provider could be ended there in time.")
-            return
-        revoke(grant, actor=actor, reason="the provider was deleted")
+    upstream.hint()
 
 
 def revoke_all_of_application(application: Application, actor: Actor) -> None:
@@ -93,7 +74,6 @@ def revoke_all_of_application(application: Application, actor: Actor) -> None:
 
 def _token_to_revoke(grant: Grant) -> str | None:
     try:
-        tokens = grant.tokens
-        return unseal(tokens, "refresh_token") or unseal(tokens, "access_token")
-    except (GrantTokens.DoesNotExist, UnreadableError):
+        return upstream.token_to_end(grant.tokens)
+    except GrantTokens.DoesNotExist:
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from celery import shared_task
 
+from tokens import upstream
 from tokens.breaker import tell_everybody
 from tokens.engine import drain
 from tokens.housekeeping import tidy
@@ -30,7 +31,16 @@ def deliver_webhooks() -> None:
 
 
 @shared_task(ignore_result=True)
+def end_upstream() -> None:
+    """End at providers what a deletion left. Proposed by the deletion; housekeeping finds what no proposal told of."""
+    if upstream.retry_due():
+        upstream.hint()
+
+
+@shared_task(ignore_result=True)
 def housekeeping() -> None:
     """Erase what has had its time."""
     tidy()
+    # It proposes no more of itself: what a deletion set going goes on beside it.
+    upstream.retry_due()
     mail_about_disabled()

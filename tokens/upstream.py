@@ -1,29 +1,40 @@
 """End tokens at their provider, where it has a way for that (RFC 7009), and try again where it does not answer.
 
-What is to be ended is written down, sealed, in the transaction that takes the grant back; so a provider that is down,
-or a process that is killed, delays it and loses nothing. It is erased as soon as the provider has ended it, and after
-a day of trying.
+What is to be ended is written down, sealed, in the transaction that takes the grant back, or that erases it with its
+provider; so a provider that is down, or a process that is killed, delays it and loses nothing. It is erased as soon as
+the provider has ended it, and after a day of trying.
 """
 
 from __future__ import annotations
 
+import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.models.functions import Now
 
 from portal.encryption import UnreadableError, seal, unseal
+from portal.propose import propose
 from providers import http, oauth
 from providers.catalog_loader import UnknownProviderError, catalog
+from providers.messages import Credentials
 from providers.oauth import Answer
 from tokens.clock import database_now
-from tokens.models import Grant, UpstreamRevocation
+from tokens.models import Grant, GrantTokens, UpstreamRevocation
 
 if TYPE_CHECKING:
+    import uuid
     from collections.abc import Sequence
 
     from providers.models import ProviderConfig
+    from providers.oauth import NoAnswer, OutgoingRequest
 
 ENDED_UPSTREAM = "ended at the provider"
+UNREADABLE = "there was no readable token to end"
 # Between two tries; after the last one we give up.
 PAUSES: Sequence[timedelta] = [
     timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 3 * 60, 6 * 60, 12 * 60)
@@ -32,6 +43,20 @@ PAUSES: Sequence[timedelta] = [
 LEASE = timedelta(minutes=5)
 # How long one round of tries may take.
 BUDGET = timedelta(seconds=60)
+# So many are taken at once, and so many asked about at a time: a deleted provider may leave a hundred thousand. If each
+# of them hangs until its time-out, a batch is still done within the lease.
+BATCH, AT_A_TIME = 40, 8
+GROUP = 1000
+TASK = "tokens.tasks.end_upstream"
+
+_TAKE = """
+UPDATE tokens_upstreamrevocation SET next_try_at = statement_timestamp() + %(lease)s
+WHERE id IN (
+    SELECT id FROM tokens_upstreamrevocation WHERE next_try_at <= statement_timestamp()
+    ORDER BY next_try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+)
+RETURNING id
+"""
 
 
 def write_down(grant: Grant, token: str | None, *, after: timedelta = LEASE) -> UpstreamRevocation | None:
@@ -53,55 +78,145 @@ def write_down(grant: Grant, token: str | None, *, after: timedelta = LEASE) -> 
     return row
 
 
+def write_down_all(config: ProviderConfig) -> None:
+    """Note, in the transaction that erases a configuration, what must be ended of it, so that it can be done without it.
+
+    Its grants must be locked. Nothing stays where the provider has no way, or could not be asked.
+    """
+    waiting = UpstreamRevocation.objects.filter(provider_config=config)
+    try:
+        can_ask = config.spec.revoke is not None
+        credentials = config.credentials()
+        client = json.dumps([credentials.client_id, credentials.client_secret])
+    except (UnknownProviderError, UnreadableError):
+        can_ask = False
+    if not can_ask:
+        waiting.delete()
+        return
+    for row in waiting.iterator(chunk_size=GROUP):
+        _take_along(row, config, client)
+        row.save(update_fields=["provider_id", "client"])
+    tokens = GrantTokens.objects.filter(grant__provider_config=config).select_related("grant").order_by("pk")
+    last: uuid.UUID | None = None
+    while group := list((tokens.filter(pk__gt=last) if last else tokens)[:GROUP]):
+        last = group[-1].pk
+        rows = []
+        for given in group:
+            if token := token_to_end(given):
+                row = UpstreamRevocation(
+                    application_id=config.application_id, provider_config_id=config.pk, grant_id=given.pk
+                )
+                _take_along(row, config, client)
+                seal(row, "token", token)
+                rows.append(row)
+        UpstreamRevocation.objects.bulk_create(rows)
+
+
+def _take_along(row: UpstreamRevocation, config: ProviderConfig, client: str) -> None:
+    row.provider_id = config.provider_id
+    seal(row, "client", client)
+
+
+def token_to_end(tokens: GrantTokens) -> str | None:
+    """Return the token whose end ends the grant; None where none can be read."""
+    try:
+        return unseal(tokens, "refresh_token") or unseal(tokens, "access_token")
+    except UnreadableError:
+        return None
+
+
 def try_to_end(row: UpstreamRevocation) -> str:
     """Ask the provider once, and return in words what it answered, for now or for good."""
+    request = _request_of(row)
+    return _settle(row, request if isinstance(request, str) else _said(http.send_blocking(request)))
+
+
+def retry_due(*, budget: timedelta = BUDGET) -> bool:
+    """Try what is due, for about `budget`, and tell whether more is left. Doing it twice at once is harmless."""
+    stop = time.monotonic() + budget.total_seconds()
+    with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="upstream") as threads:
+        while taken := _take():
+            asked = []
+            for row in taken:
+                request = _request_of(row)
+                asked.append(
+                    request if isinstance(request, str) else threads.submit(http.send_blocking, request)
+                )
+            for row, answer in zip(taken, asked, strict=True):
+                said = _settle(row, answer if isinstance(answer, str) else _said(answer.result()))
+                Grant.objects.filter(pk__in=[row.grant_id]).update(upstream_revocation=said[:200])
+            if time.monotonic() > stop:
+                return True
+    return False
+
+
+def hint() -> None:
+    """Have a worker try what is due, if anything is, before housekeeping comes round."""
+    if UpstreamRevocation.objects.filter(next_try_at__lte=Now()).exists():
+        propose(TASK, expires=settings.PROPOSAL_LIFE_S)
+
+
+def _take() -> list[UpstreamRevocation]:
+    """Take what is due for the lease, the longest overdue first."""
+    values: dict[str, Any] = {"lease": LEASE, "limit": BATCH}
+    with connection.cursor() as cursor:
+        cursor.execute(_TAKE, values)
+        ids = [pk for (pk,) in cursor.fetchall()]
+    rows = UpstreamRevocation.objects.select_related("provider_config__application")
+    return list(rows.filter(pk__in=ids)) if ids else []
+
+
+def _request_of(row: UpstreamRevocation) -> OutgoingRequest | str:
+    """Return what to ask, or in words why nothing can be asked."""
     try:
-        answer = end_upstream(row.provider_config, unseal(row, "token"))
+        token = unseal(row, "token")
+        if client := unseal(row, "client"):
+            return _request(row.provider_id, Credentials(*json.loads(client)), token)
+        if row.provider_config is None:  # Deleted by other hands than ours.
+            return "the provider could not be asked"
+        return _request(row.provider_config.provider_id, row.provider_config.credentials(), token)
     except UnreadableError:
-        answer = "there was no readable token to end"
+        return UNREADABLE
+
+
+def _settle(row: UpstreamRevocation, said: str) -> str:
+    """Erase what is ended or hopeless, plan the next try of everything else, and return what to say of it."""
     is_last = row.tries >= len(PAUSES)
-    if answer == ENDED_UPSTREAM or is_last:
+    if said == ENDED_UPSTREAM or is_last:
         row.delete()
-        return answer if answer == ENDED_UPSTREAM else f"{answer}; we gave up after {row.tries + 1} tries"
+        return said if said == ENDED_UPSTREAM else f"{said}; we gave up after {row.tries + 1} tries"
     pause = PAUSES[row.tries]
     UpstreamRevocation.objects.filter(pk=row.pk).update(
         tries=row.tries + 1, next_try_at=database_now() + pause
     )
-    return f"{answer}; we try again"
+    return f"{said}; we try again"
 
 
-def retry_due() -> None:
-    """Try what is due, one after the other, for about BUDGET. Doing it twice at once is harmless."""
-    stop = time.monotonic() + BUDGET.total_seconds()
-    while time.monotonic() < stop:
-        now = database_now()
-        row = (
-            UpstreamRevocation.objects.select_related("provider_config__application")
-            .filter(next_try_at__lte=now)
-            .order_by("next_try_at")
-            .first()
-        )
-        if row is None:
-            return
-        mine = UpstreamRevocation.objects.filter(pk=row.pk, next_try_at=row.next_try_at)
-        if mine.update(next_try_at=now + LEASE):
-            said = try_to_end(row)
-            Grant.objects.filter(pk=row.grant_id).update(upstream_revocation=said[:200])
-
-
-def end_upstream(config: ProviderConfig, token: str | None) -> str:
-    """Ask the provider to end a token (RFC 7009) and return in words what it answered; never raises for that."""
+def why_not(config: ProviderConfig, token: str | None) -> str:
+    """Say in words why a grant is not ended at its provider, where nothing was written down for it."""
     try:
-        spec = config.spec
-        if spec.revoke is None:
-            return f"{spec.name} has no way for us to end it there"
-        if token is None:
-            return "there was no readable token to end"
-        request = oauth.revoke_request(spec, config.credentials(), token=token)
-        assert request is not None
-        answer = http.send_blocking(request)
-    except (UnknownProviderError, UnreadableError):
+        request = _request(config.provider_id, config.credentials(), token)
+    except UnreadableError:
         return "the provider could not be asked"
+    assert isinstance(request, str)
+    return request
+
+
+def _request(provider_id: str, credentials: Credentials, token: str | None) -> OutgoingRequest | str:
+    try:
+        spec = catalog()[provider_id]
+    except UnknownProviderError:
+        return "the provider could not be asked"
+    if spec.revoke is None:
+        return f"{spec.name} has no way for us to end it there"
+    if token is None:
+        return UNREADABLE
+    request = oauth.revoke_request(spec, credentials, token=token)
+    assert request is not None
+    return request
+
+
+def _said(answer: Answer | NoAnswer) -> str:
     if isinstance(answer, Answer):
         # RFC 7009 section 2.2: 200 also for a token that was unknown.
         return (

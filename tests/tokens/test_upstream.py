@@ -6,10 +6,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import DataError
 
+from portal import applications
 from portal.audit import SYSTEM
 from portal.encryption import unseal
+from portal.rotate import rotate
 from providers.oauth import TokenSet
+from providers.remove import remove
 from tests.factories import CANARY, GrantFactory, database_now
 from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_one
@@ -106,6 +110,43 @@ def test_a_pair_that_came_after_the_revocation_is_ended_too(
 
     assert late == "late-refresh"
     assert len(sandbox.ledger(REVOKE)) == 2
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_a_deleted_provider_is_asked_to_end_every_connection_whatever_became_of_the_rest(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    GrantFactory.create_batch(3, provider_config=hub)
+    GrantFactory(provider_config=hub, revoked=True)
+    sandbox.fault("status_before", on=REVOKE, status=503, times=2)
+    revoke(GrantFactory(provider_config=hub), actor=SYSTEM)
+    due_now()
+
+    applications.delete(hub.application, actor=SYSTEM)
+    asked_meanwhile = len(sandbox.ledger(REVOKE))
+    written = UpstreamRevocation.objects.count()
+    rotate()
+    is_more = retry_due()
+    due_now()
+    retry_due()
+
+    assert (asked_meanwhile, written, is_more) == (1, 4, False)
+    assert not Grant.objects.exists()
+    # Once each, and once more for the two that got a 503.
+    assert len(sandbox.ledger(REVOKE)) == 6
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_a_deletion_that_fails_leaves_connections_and_no_order_to_end_them(
+    hub: ProviderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GrantFactory(provider_config=hub)
+    monkeypatch.setattr("tokens.erase.STATEMENTS", ("SELECT 1/0",))
+
+    with pytest.raises(DataError):
+        remove(hub, actor=SYSTEM)
+
+    assert Grant.objects.alive().count() == 1
     assert not UpstreamRevocation.objects.exists()
 
 

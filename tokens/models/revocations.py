@@ -14,13 +14,31 @@ from tokens.models.grants import Grant
 
 
 class UpstreamRevocation(models.Model):
-    """A token of a revoked grant that its provider has not ended yet; erased when it has, or when we give up."""
+    """A token of a revoked grant that its provider has not ended yet; erased when it has, or when we give up.
+
+    It outlives what it came from: when a provider or an application is deleted, it takes along what it takes to ask.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    application = models.ForeignKey(Application, on_delete=models.CASCADE, related_name="+")
-    provider_config = models.ForeignKey(ProviderConfig, on_delete=models.CASCADE, related_name="+")
-    grant = models.ForeignKey(Grant, on_delete=models.CASCADE, related_name="upstream_revocations")
+    # None of the three need exist any more, so the database checks nothing: a deletion of a hundred thousand would wait.
+    # The sealed columns are bound to the application all the same.
+    application = models.ForeignKey(
+        Application, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    provider_config = models.ForeignKey(
+        ProviderConfig, null=True, on_delete=models.DO_NOTHING, db_constraint=False, related_name="+"
+    )
+    grant = models.ForeignKey(
+        Grant,
+        null=True,
+        on_delete=models.DO_NOTHING,
+        db_constraint=False,
+        related_name="upstream_revocations",
+    )
     token = SealedField()
+    # Of a configuration that is deleted: its provider, and its client ID and secret as JSON.
+    provider_id = models.CharField(max_length=50, blank=True, db_default="")
+    client = SealedField()
     tries = models.PositiveSmallIntegerField(default=0)
     next_try_at = models.DateTimeField(db_default=Now())
     created_at = models.DateTimeField(db_default=Now(), editable=False)
@@ -33,5 +51,6 @@ class UpstreamRevocation(models.Model):
         return str(self.grant_id)
 
     def tenant_id(self) -> uuid.UUID:
-        """Return what the sealed column is bound to."""
+        """Return what the sealed columns are bound to."""
+        assert self.application_id is not None
         return self.application_id
