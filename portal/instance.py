@@ -8,10 +8,15 @@ with another id may be read, and refreshes nothing, until `manage.py adopt_insta
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from django.conf import settings
+from django.db.models import Exists, Value
 
 from portal.models import Instance
+
+if TYPE_CHECKING:
+    from django.db.models import QuerySet
 
 # How long an answer is believed, in seconds: every page asks.
 MEMORY = 15.0
@@ -26,14 +31,26 @@ def note_first_start() -> None:
 
 def is_foreign() -> bool:
     """Tell whether the database belongs to another installation; without INSTANCE_ID nothing is compared."""
-    global _answer  # noqa: PLW0603 - a memory of seconds, so that no page pays a statement for it
     if not settings.INSTANCE_ID:
         return False
-    now = time.monotonic()
-    if _answer is None or _answer[0] < now or _answer[1] != settings.INSTANCE_ID:
-        foreign = Instance.objects.exclude(instance_id=settings.INSTANCE_ID).exists()
-        _answer = (now + MEMORY, settings.INSTANCE_ID, foreign)
-    return _answer[2]
+    if _answer is None or _answer[0] < time.monotonic() or _answer[1] != settings.INSTANCE_ID:
+        remember(is_foreign=_others().exists())
+    return _answer is not None and _answer[2]
+
+
+def foreign() -> Exists | Value:
+    """Return the same as an expression, for a statement that is made anyway: see `remember`."""
+    return Exists(_others()) if settings.INSTANCE_ID else Value(value=False)
+
+
+def remember(*, is_foreign: bool) -> None:
+    """Believe this for a while."""
+    global _answer  # noqa: PLW0603 - a memory of seconds, so that no page pays a statement for it
+    _answer = (time.monotonic() + MEMORY, settings.INSTANCE_ID, is_foreign)
+
+
+def _others() -> QuerySet[Instance]:
+    return Instance.objects.exclude(instance_id=settings.INSTANCE_ID)
 
 
 def adopt() -> None:

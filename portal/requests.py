@@ -21,6 +21,8 @@ class PortalRequest(HttpRequest):
     request_id: str
     # Set by portal.access.application_for.
     application: Application
+    # What else the switcher offers.
+    other_applications: list[Application]
 
 
 def posted(request: HttpRequest) -> QueryDict | None:

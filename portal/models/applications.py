@@ -47,6 +47,13 @@ class ApplicationQuerySet(models.QuerySet["Application"]):
         """Keep those that are not archived."""
         return self.filter(archived_at=None)
 
+    def led_by(self, slug: str) -> Self:
+        """Put the one with this slug first, archived or not, and the working ones after it, by name."""
+        is_it = models.Q(slug=slug)
+        return self.filter(is_it | models.Q(archived_at=None)).order_by(
+            models.ExpressionWrapper(is_it, models.BooleanField()).desc(), "name"
+        )
+
 
 class Application(models.Model):
     """A customer's product: it owns provider configurations and grants, and is a hard boundary."""

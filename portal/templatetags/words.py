@@ -10,21 +10,16 @@ from django import template
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
-from portal.models import Application
-
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
-    from django.contrib.auth.models import AnonymousUser
     from django.template.context import Context
 
-    from portal.models.people import User
+    from portal.models import Application
 
 register = template.Library()
 
 ACCENTS = ("blue", "green", "violet", "orange", "grey")
-# The switcher is a shortcut; the list of applications shows them all.
-SWITCHER_LENGTH = 8
 # Longer ago than this, a date says more than a number of days.
 RELATIVE_FOR = timedelta(days=30)
 
@@ -155,9 +150,3 @@ def application_menu(context: Context, application: Application) -> list[MenuIte
         found = found or is_current
         items.append(MenuItem(label, url, is_current))
     return items
-
-
-@register.simple_tag
-def applications_of(user: User | AnonymousUser) -> list[Application]:
-    """Return the applications that the switcher offers."""
-    return list(Application.objects.visible_to(user).working()[:SWITCHER_LENGTH])

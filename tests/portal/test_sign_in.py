@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from django.http import HttpResponse
+    from pytest_django.fixtures import DjangoAssertNumQueries
 
     from portal.models import User
 
@@ -111,15 +112,22 @@ def test_signing_out_needs_a_post(client: Client, user: User) -> None:
     assert client.get(INSIDE).status_code == 200
 
 
-def test_h1_the_other_sessions_are_listed_and_ended_in_one_step(client: Client, user: User) -> None:
+def test_h1_the_other_sessions_are_listed_and_ended_in_one_step(
+    client: Client, user: User, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
     stolen = Client(headers={"user-agent": "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0"})
-    sign_in(stolen)
-    sign_in(client)
-    page = client.get(INSIDE)
+    ended = Client(headers={"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"})
+    sign_in(ended)
+    Session.objects.all().delete()
+    for browser in (stolen, Client(), Client(), Client(), client):
+        sign_in(browser)
+    with django_assert_max_num_queries(10):
+        page = client.get(INSIDE)
 
     client.post(INSIDE)
 
     assert "Firefox on Windows" in page.text
+    assert "Firefox on Linux" not in page.text
     assert stolen.get(INSIDE).status_code == 302
     assert client.get(INSIDE).status_code == 200
     assert UserSession.objects.filter(user=user).count() == 1

@@ -226,5 +226,5 @@ def test_the_lists_are_light(superuser, world, django_assert_max_num_queries):
         "tokens_connectsession",
         "tokens_site",
     ):
-        with django_assert_max_num_queries(12):
+        with django_assert_max_num_queries(10):
             superuser.get(reverse(f"admin:{name}_changelist"))

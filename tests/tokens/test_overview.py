@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from portal.audit import SYSTEM
-from portal.models import Role
+from portal.instance import note_first_start
+from portal.models import Role, WebhookEndpoint, WebhookType
 from providers.configure import disable
 from providers.spec import Outcome
-from tests.factories import GrantFactory, ProviderConfigFactory, database_now
+from tests.factories import GrantFactory, MembershipFactory, ProviderConfigFactory, database_now
 from tokens import spans
 from tokens.models import AuthorizationRequest, Confirmation, ConnectSession, RefreshCount
 from tokens.models.connect import SessionStatus
+from tokens.webhooks import endpoints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -337,16 +339,39 @@ def test_a_provider_whose_catalog_file_is_gone_breaks_nothing(cast):
     assert "Latest connections" in text_of(cast)
 
 
-def test_the_page_is_light(cast: Cast, django_assert_max_num_queries: DjangoAssertNumQueries) -> None:
-    config = configured(cast)
-    GrantFactory.create_batch(20, provider_config=config)
-    config.note_problem("unreachable")
-    config.note_recovery()
-    for number in range(20):
-        went_to_the_provider(session_of(config, number, failure="cancelled" if number % 2 else ""))
+def test_the_page_is_light_even_when_everything_needs_attention(
+    cast: Cast, settings: Any, django_assert_max_num_queries: DjangoAssertNumQueries
+) -> None:
+    settings.INSTANCE_ID = "this one"
+    note_first_start()
+    for provider in ("atlassian", "github", "gone-provider"):
+        config = configured(cast, provider_id=provider)
+        for kind in ({}, {"pending": True}, {"needs_reconnect": True}, {"fail_outcome": "ambiguous"}):
+            GrantFactory.create_batch(3, provider_config=config, site_names=["acme"], **kind)
+        config.note_problem("unreachable")
+        if provider == "atlassian":
+            config.note_recovery()
+        for number in range(9):
+            failure = ("cancelled", "redirect_uri_not_registered", "")[number % 3]
+            went_to_the_provider(session_of(config, number, failure=failure))
+    for number in range(3):
+        endpoints.create(
+            cast.application,
+            name=f"back end {number}",
+            url=f"https://{number}.example",
+            types=[WebhookType.GRANT_REVOKED],
+            actor=SYSTEM,
+        )
+    WebhookEndpoint.objects.update(disabled_at=database_now(), disabled_reason="gone")
     client = cast.client("owner")
+    for other in ("A", "Z"):
+        MembershipFactory.create(user=cast.owner, application__name=other)
 
     with django_assert_max_num_queries(10):
         response = client.get(URL)
 
-    assert len(response.content) < 100_000
+    text = response.content.decode()
+    assert len(text) < 100_000
+    assert "Atlassian works again." in text
+    assert text.count("were stopped.") == 3
+    assert text.index("<span>A</span>") < text.index("<span>Z</span>")
