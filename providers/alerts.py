@@ -1,7 +1,8 @@
 """Tell an application's owners by e-mail when a provider stops working, once, and when it works again, once.
 
-What was told is compared with what is: no event is needed, so none can be lost. Sending and noting it hold one row's
-lock, so two workers send one mail; a worker killed between the two leaves a mail that is sent twice at most.
+What was told is compared with what is: no event is needed, so none can be lost. Whoever sends takes the alert for itself
+for a while, so two workers send one mail, and no transaction waits for a mail server. A worker killed after sending
+leaves a mail that comes twice: better than one that never comes.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from providers.provider_alert import ProviderAlert
 
 if TYPE_CHECKING:
+    import uuid
+
     from django.db.models import QuerySet
 
 logger = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ logger = logging.getLogger(__name__)
 QUIET = timedelta(minutes=30)
 # How long to wait after a mail server did not take a mail: doubled each time, up to the longest.
 PAUSE, LONGEST_PAUSE = timedelta(minutes=1), timedelta(hours=1)
+# Whoever mails about a provider has it to itself for so long, which is longer than a mail server may take.
+LEASE = timedelta(minutes=5)
 AT_ONCE = 100
 
 _WORKING = Q(provider_config__is_enabled=True, provider_config__application__archived_at=None)
@@ -49,16 +54,23 @@ def tell_owners() -> None:
         ignore_conflicts=True,
     )
     for pk in list(_due().values_list("pk", flat=True)[:AT_ONCE]):
-        with transaction.atomic():
-            alert = (
-                _due()
-                .select_for_update(of=("self",), no_key=True, skip_locked=True)
-                .select_related("provider_config__application")
-                .filter(pk=pk)
-                .first()
-            )
-            if alert is not None:
-                _tell(alert)
+        if alert := _take(pk):
+            _tell(alert)
+
+
+def _take(pk: uuid.UUID) -> ProviderAlert | None:
+    """Take an alert for the lease; None where another worker has it, or there is nothing to tell any more."""
+    with transaction.atomic():
+        alert = (
+            _due()
+            .select_for_update(of=("self",), no_key=True, skip_locked=True)
+            .select_related("provider_config__application")
+            .filter(pk=pk)
+            .first()
+        )
+        if alert is not None:
+            ProviderAlert.objects.filter(pk=pk).update(next_try_at=Now() + LEASE)
+    return alert
 
 
 def _due() -> QuerySet[ProviderAlert]:

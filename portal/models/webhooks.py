@@ -84,7 +84,8 @@ class WebhookEndpoint(models.Model):
     # Since the last message that was taken: how many tries failed, and when the first of them did.
     misses_in_a_row = models.PositiveIntegerField(default=0)
     failing_since = models.DateTimeField(null=True, blank=True)
-    # Nothing is sent before: it asked us to wait (Retry-After), or keeps failing.
+    # Nothing is sent before: it asked us to wait (Retry-After), or keeps failing. Of a disabled one: until then somebody is
+    # mailing about it.
     paused_until = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(db_default=Now(), editable=False)
     created_by = models.ForeignKey(

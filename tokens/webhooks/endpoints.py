@@ -121,7 +121,7 @@ def disable(endpoint: WebhookEndpoint, *, reason: DisabledReason, actor: Actor) 
     """Send nothing more to an endpoint, and tell whether that is new. What waits is kept; nothing new is written."""
     with transaction.atomic():
         rows = WebhookEndpoint.objects.filter(pk=endpoint.pk, disabled_at=None)
-        if not rows.update(disabled_at=Now(), disabled_reason=reason, mailed_at=None):
+        if not rows.update(disabled_at=Now(), disabled_reason=reason, mailed_at=None, paused_until=None):
             return False
         record(
             Event.WEBHOOK_DISABLED,
