@@ -161,7 +161,9 @@ def explain(error: BaseException, call: OutgoingCall) -> NoAnswer:
         case TimeoutError():
             return NoAnswer(call.is_connected, "time-out")
         case aiohttp.ClientConnectorDNSError():
-            return NoAnswer(is_sent=False, reason="dns")
+            # Nobody could be asked about the name, which is another thing than a name that nobody knows.
+            is_known_to_none = error.os_error.errno != socket.EAI_AGAIN
+            return NoAnswer(is_sent=False, reason="dns" if is_known_to_none else "no name server")
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
             return NoAnswer(is_sent=False, reason="tls")
         case aiohttp.InvalidURL():

@@ -51,7 +51,8 @@ class NoAnswer:
     """Nothing usable came back. `is_sent` is False only if the request surely did not arrive."""
 
     is_sent: bool
-    reason: str  # One of our own words: "time-out", "refused", "dns", "tls", "reset", "too long", "blocked", "deadline".
+    # One of our own words: "time-out", "refused", "dns", "no name server", "tls", "reset", "too long", "blocked", "deadline".
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,17 @@ def test_an_unknown_host_was_surely_not_sent():
     assert answer == NoAnswer(is_sent=False, reason="dns")
 
 
+def test_a_name_that_nobody_could_be_asked_about_is_told_from_one_that_nobody_knows(monkeypatch):
+    def fail(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(http.socket, "getaddrinfo", fail)
+
+    answer = http.send_blocking(OutgoingRequest("POST", "http://nowhere.invalid/", {}, BODY))
+
+    assert answer == NoAnswer(is_sent=False, reason="no name server")
+
+
 def test_a_host_that_does_not_finish_connecting_was_surely_not_sent():
     # A full backlog: the kernel accepts no more, and the connection stays half open.
     with socket.socket() as server:

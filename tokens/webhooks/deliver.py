@@ -51,15 +51,26 @@ def deliver(*, in_flight: int = IN_FLIGHT, budget: timedelta = BUDGET) -> int:
         while claims or under_way:
             for claim in claims:
                 tries += 1
-                request = _request(claim)
-                future = send(request) if isinstance(request, OutgoingRequest) else _done(request)
-                under_way[future] = claim
+                under_way[_begin(claim, send)] = claim
             answered, _ = wait(under_way, LOOK_AGAIN_SECONDS, FIRST_COMPLETED)
             for future in answered:
                 settle(under_way.pop(future), _result(future))
             room = in_flight - len(under_way)
             claims = claim_due(limit=room) if room and time.monotonic() < stop else []
     return tries
+
+
+def _begin(claim: Claim, send: Callable[[OutgoingRequest], Future[Reply]]) -> Future[Reply]:
+    """Begin a call. What is wrong with one message, or with us, is no other message's fault."""
+    future: Future[Reply] = Future()
+    try:
+        request = _request(claim)
+        if isinstance(request, OutgoingRequest):
+            return send(request)
+        future.set_result(request)
+    except Exception as error:  # noqa: BLE001 - `_result` says its name
+        future.set_exception(error)
+    return future
 
 
 def _request(claim: Claim) -> OutgoingRequest | NoAnswer:
@@ -88,12 +99,6 @@ def _result(future: Future[Reply]) -> Reply:
     except Exception as error:  # noqa: BLE001 - its text could hold what the other side sent
         logger.error("A webhook call ended with %s.", type(error).__name__)  # noqa: TRY400
         return NoAnswer(is_sent=True, reason="a fault of our own")
-
-
-def _done(reply: Reply) -> Future[Reply]:
-    future: Future[Reply] = Future()
-    future.set_result(reply)
-    return future
 
 
 @contextmanager

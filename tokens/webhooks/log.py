@@ -25,6 +25,7 @@ OUTCOMES: dict[str, tuple[str, str]] = {
     "time-out": ("bad", "Gave no answer in time"),
     "refused": ("bad", "Refused the connection: nothing listens at that address"),
     "dns": ("bad", "Its host name leads nowhere"),
+    "no name server": ("warn", "Its host name could not be looked up"),
     "tls": ("bad", "Its certificate is not valid"),
     "reset": ("bad", "Dropped the connection"),
     "blocked": ("bad", "Its address is not on the internet, or not https"),

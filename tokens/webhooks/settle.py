@@ -43,6 +43,8 @@ FAILING_PAUSE = timedelta(seconds=30)
 MOST_RETRY_AFTER = timedelta(days=1)
 EXCERPT_BYTES = 1024
 
+# Nothing of this is the endpoint's fault: it was not asked. Only its message waits.
+OURS = {"too late", "secret unreadable", "a fault of our own", "blocked", "no name server"}
 TAKEN, GONE, REDIRECTED, BUSY, REFUSED = "taken", "gone", "redirected", "busy", "status"
 
 
@@ -60,7 +62,7 @@ def settle(claim: Claim, reply: Reply) -> None:
             WebhookEndpoint.objects.filter(pk=claim.endpoint.pk, misses_in_a_row__gt=0).update(
                 misses_in_a_row=0, failing_since=None, paused_until=None
             )
-        else:
+        elif outcome not in OURS:
             _blame(claim.endpoint, outcome, now, wait or timedelta(0))
         WebhookAttempt.objects.filter(message_id=claim.message_id, number=claim.number).update(
             answered_at=now,

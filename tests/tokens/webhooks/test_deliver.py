@@ -18,7 +18,7 @@ from tests.providers.peer import Peer
 from tests.tokens.webhooks.conftest import due_now
 from tokens.clock import database_now
 from tokens.revoke import revoke
-from tokens.webhooks import claim, endpoints, settle
+from tokens.webhooks import claim, endpoints, settle, signing
 from tokens.webhooks.claim import claim_due
 from tokens.webhooks.deliver import deliver
 from tokens.webhooks.mail import mail_about_disabled
@@ -309,6 +309,47 @@ def test_f5_plain_http_is_not_called_where_it_is_not_allowed(new_endpoint, recei
 
     assert receiver.received == []
     assert WebhookAttempt.objects.get().outcome == "blocked"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_blamed"),
+    [("no name server", False), ("a fault of our own", False), ("dns", True), ("tls", True)],
+)
+def test_an_endpoint_is_not_blamed_for_what_is_our_own_fault(new_endpoint, receiver, outcome, is_blamed):
+    grant = GrantFactory()
+    new_endpoint(grant.application)
+    WebhookEndpoint.objects.update(
+        misses_in_a_row=20, failing_since=database_now() - settle.DISABLE_AFTER - timedelta(hours=1)
+    )
+    happen(grant, Event.GRANT_RECOVERED)
+    (claim,) = claim_due(limit=1)
+
+    settle.settle(claim, settle.NoAnswer(is_sent=False, reason=outcome))
+
+    assert WebhookEndpoint.objects.get().is_disabled == is_blamed
+    assert message().failures == 1
+
+
+def test_a_message_that_we_cannot_send_holds_up_no_other(new_endpoint, receiver, monkeypatch):
+    grants = GrantFactory.create_batch(2)
+    for grant in grants:
+        new_endpoint(grant.application)
+        happen(grant, Event.GRANT_RECOVERED)
+    real = signing.signed_headers
+    calls = iter([ValueError])
+
+    def fail_once(*args, **kwargs):
+        for error in calls:
+            raise error
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr("tokens.webhooks.deliver.signed_headers", fail_once)
+
+    deliver()
+
+    assert len(receiver.received) == 1
+    assert set(WebhookAttempt.objects.values_list("outcome", flat=True)) == {"a fault of our own", "taken"}
+    assert not WebhookEndpoint.objects.filter(misses_in_a_row__gt=0).exists()
 
 
 def test_one_connection_s_messages_arrive_in_order_whatever_fails(new_endpoint, receiver):
