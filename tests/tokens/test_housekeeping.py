@@ -92,7 +92,11 @@ def test_the_journal_the_counts_and_old_sessions_are_kept_as_long_as_the_setting
             starts_at=database_now() - timedelta(days=days),
             outcome="ok",
         )
-    make_session(expires_at=database_now() - timedelta(days=31))
+    long_over = database_now() - timedelta(days=31)
+    make_session(expires_at=long_over)
+    make_session(expires_at=long_over, grant=GrantFactory(revoked=True))
+    # Its end user's own page knows the browser by it.
+    of_a_living_one = make_session(expires_at=long_over, grant=GrantFactory())
     kept = make_session(expires_at=database_now() - timedelta(days=29))
     for days in (2, 0):
         AuthorizationRequest.objects.create(
@@ -109,7 +113,7 @@ def test_the_journal_the_counts_and_old_sessions_are_kept_as_long_as_the_setting
 
     assert list(RefreshAttempt.objects.values_list("epoch", flat=True)) == [2]
     assert RefreshCount.objects.count() == 1
-    assert ConnectSession.objects.get() == kept
+    assert set(ConnectSession.objects.all()) == {kept, of_a_living_one}
     assert AuthorizationRequest.objects.get().state_digest == "state-0"
 
 
