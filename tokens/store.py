@@ -76,7 +76,7 @@ def _store(session: ConnectSession, exchanged: Exchanged, chosen: Collection[str
     grant.search_text = search_text(grant, (site for site in exchanged.sites if site.cloud_id in chosen))
     grant.save(force_insert=is_new)
     _store_tokens(grant, exchanged)
-    _store_sites(grant, exchanged, chosen)
+    before, after = _store_sites(grant, exchanged, chosen)
     event = Event.GRANT_CONNECTED if is_new else Event.GRANT_RECONNECTED
     if was_pending and is_vouched_for:
         event = Event.GRANT_CONFIRMED
@@ -90,6 +90,15 @@ def _store(session: ConnectSession, exchanged: Exchanged, chosen: Collection[str
         sites=[site.name for site in exchanged.sites if site.cloud_id in chosen],
         missing_scopes=grant.missing_scopes,
     )
+    if before and before.keys() != after.keys():
+        record(
+            Event.GRANT_SITES_CHANGED,
+            actor=actor,
+            application=session.application,
+            subject=grant,
+            added=[name for cloud_id, name in after.items() if cloud_id not in before],
+            removed=[name for cloud_id, name in before.items() if cloud_id not in after],
+        )
     return grant
 
 
@@ -106,6 +115,8 @@ def _begin_life(grant: Grant, exchanged: Exchanged, now: dt.datetime) -> None:
     grant.claim_owner = grant.claim_until = grant.inflight_gen = grant.inflight_since = None
     grant.fail_count, grant.fail_outcome, grant.cause = 0, "", ""
     grant.next_attempt_at = grant.ended_at = None
+    # An imported one is looked at no more: that would take the place of what the person has chosen.
+    grant.undiscovered_since = None
     plan_refresh(grant, now)
 
 
@@ -146,8 +157,13 @@ def _store_tokens(grant: Grant, exchanged: Exchanged) -> None:
     )
 
 
-def _store_sites(grant: Grant, exchanged: Exchanged, chosen: Collection[str]) -> None:
-    Site.objects.filter(grant=grant).delete()
+def _store_sites(
+    grant: Grant, exchanged: Exchanged, chosen: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Put the sites of this consent in the place of the earlier ones; return those it was for, and is for, by id."""
+    sites = Site.objects.filter(grant=grant)
+    before = dict(sites.filter(is_chosen=True).values_list("cloud_id", "name"))
+    sites.delete()
     Site.objects.bulk_create(
         Site(
             grant=grant,
@@ -160,3 +176,4 @@ def _store_sites(grant: Grant, exchanged: Exchanged, chosen: Collection[str]) ->
         )
         for site in exchanged.sites
     )
+    return before, {site.cloud_id: site.name for site in exchanged.sites if site.cloud_id in chosen}

@@ -10,10 +10,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from portal.models import AuditEvent, Event
 from providers.sandbox.people import ACME, ACME_LABS, GLOBEX, INITECH
 from tests.factories import CANARY
 from tests.tokens.connecting import Browser, configured, exchanges, only_grant, opened
 from tokens.housekeeping import tidy
+from tokens.import_grants import look_at_imported
 from tokens.models import ConnectSession, Grant
 from tokens.models.connect import SessionStatus
 
@@ -167,6 +169,26 @@ def test_the_earlier_choice_is_ticked_when_the_same_account_connects_again(
 
     assert page.count(" checked") == 1
     assert f'value="{ACME_LABS.cloud_id}" checked' in page
+
+
+def test_another_choice_is_audited_with_what_came_and_went_and_the_same_one_is_not(
+    config: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    browser = Browser(sandbox, account="jo")
+    for choice in ([ACME_LABS], [ACME_LABS], [ACME]):
+        # An import that nobody has looked at yet must not undo it.
+        Grant.objects.update(undiscovered_since=timezone.now())
+        session, token = opened(config)
+        browser.go(token)
+        browser.client.post(
+            reverse("connect-sites", args=[session.pk]), {"sites": [site.cloud_id for site in choice]}
+        )
+    look_at_imported()
+
+    changed = AuditEvent.objects.get(event=Event.GRANT_SITES_CHANGED)
+    assert changed.detail == {"added": ["acme"], "removed": ["acme-labs"]}
+    assert changed.actor_name == "user-1"
+    assert chosen() == {"acme"}
 
 
 def test_tokens_that_wait_for_a_choice_are_sealed_and_erased_with_it(
