@@ -16,7 +16,7 @@ from tests.factories import CANARY
 from tests.tokens.connecting import Browser, configured, exchanges, only_grant, opened
 from tokens.housekeeping import tidy
 from tokens.import_grants import look_at_imported
-from tokens.models import ConnectSession, Grant
+from tokens.models import ConnectSession, Grant, GrantStatus
 from tokens.models.connect import SessionStatus
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def test_another_choice_is_audited_with_what_came_and_went_and_the_same_one_is_n
     browser = Browser(sandbox, account="jo")
     for choice in ([ACME_LABS], [ACME_LABS], [ACME]):
         # An import that nobody has looked at yet must not undo it.
-        Grant.objects.update(undiscovered_since=timezone.now())
+        Grant.objects.update(status=GrantStatus.ACTIVE, undiscovered_since=timezone.now())
         session, token = opened(config)
         browser.go(token)
         browser.client.post(
