@@ -74,6 +74,12 @@ def manage_url(token: str) -> str:
     return str(settings.PUBLIC_URL) + reverse("manage-open", args=[token])
 
 
+def unopened_link(token: str) -> ManageLink | None:
+    """Return a link that no browser has opened yet; looking changes nothing."""
+    links = ManageLink.objects.filter(link_digest=digest(token), expires_at__gt=Now(), browser_digest="")
+    return links.select_related("application").first()
+
+
 def open_link(token: str, *, browser: str, ip_address: str | None = None) -> ManageLink | None:
     """Give a link to the browser that opens it first, for an hour; None for every other, and for what is over."""
     found = ManageLink.objects.filter(link_digest=digest(token), expires_at__gt=Now())

@@ -287,7 +287,7 @@ ADDRESSES: dict[str, Address] = {
     "connect-return": Address(_session, nobody(is_public=True), NOT_THEIRS),
     "connect-again": Address(_session, nobody(is_public=True), NOT_THEIRS),
     "reconnect-page": Address(_link, NOT_THEIRS, NOT_THEIRS),
-    "manage-open": Address(_link, NOT_THEIRS, nobody(is_public=True)),
+    "manage-open": Address(_link, NOT_THEIRS, NOT_THEIRS),
     "manage-page": Address(_session, NOT_THEIRS, nobody(is_public=True)),
     "manage-disconnect": Address(
         lambda world: [world.connect_session.pk, world.grant.pk], NOT_THEIRS, NOT_THEIRS

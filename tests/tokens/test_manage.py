@@ -40,7 +40,7 @@ def link_for(caller: Caller, **fields: str) -> str:
 def opened(caller: Caller, **fields: str) -> tuple[Client, str]:
     """Open a link in a new browser, and return both browser and the page's address."""
     browser = Client()
-    response = browser.get(link_for(caller, **fields))
+    response = browser.post(link_for(caller, **fields))
     assert response.status_code == 303
     return browser, response["Location"]
 
@@ -82,12 +82,13 @@ def test_a3_a_link_belongs_to_the_first_browser_that_opens_it(caller, config):
     grant = GrantFactory(provider_config=config, end_user="user-1")
     link = link_for(caller)
     first, second = Client(), Client()
-    page = first.get(link)["Location"]
+    page = first.post(link)["Location"]
 
     assert first.get(link)["Location"] == page
     pk = ManageLink.objects.get().pk
     for response in (
         second.get(link),
+        second.post(link),
         second.get(page),
         second.post(reverse("manage-disconnect", args=[pk, grant.pk])),
     ):
@@ -128,18 +129,31 @@ def test_a_link_and_its_page_end(caller):
     assert browser.get(page).status_code == 404
 
 
-def test_a_link_is_not_spent_by_a_preview(caller):
-    link = link_for(caller)
+def test_a_link_is_not_spent_by_a_preview_and_asks_for_one_click_at_most(caller, config):
+    link, again = link_for(caller), link_for(caller)
+    browser = Client(enforce_csrf_checks=True)
 
-    assert Client().head(link).status_code == 405
-    assert Client().get(link, headers={"Sec-Purpose": "prefetch"}).status_code == 503
-    assert Client().get(link).status_code == 303
+    for _ in range(2):
+        assert Client().head(link).status_code == 200
+        page = browser.get(link, headers={"Sec-Purpose": "prefetch"})
+    assert not ManageLink.objects.exclude(browser_digest="").exists()
+    assert AuditEvent.objects.filter(event=Event.MANAGE_LINK_OPENED).count() == 0
+    assert "Open my connections" in page.content.decode()
+    assert Client(enforce_csrf_checks=True).post(link).status_code == 403
+
+    token = str(page.context["csrf_token"])
+    assert browser.post(link, {"csrfmiddlewaretoken": token}).status_code == 303
+    # It has been here before, so it is asked nothing; but it may look ahead.
+    assert browser.head(again).status_code == 200
+    assert browser.get(again, headers={"Sec-Purpose": "prefetch"}).status_code == 200
+    assert ManageLink.objects.exclude(browser_digest="").count() == 1
+    assert browser.get(again).status_code == 303
 
 
 def test_neither_link_nor_cookie_is_stored(caller):
     link = link_for(caller)
     browser = Client()
-    browser.get(link)
+    browser.post(link)
     (cookie,) = browser.cookies.values()
 
     with connection.cursor() as cursor:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.views.decorators.http import require_GET, require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_safe
 
 from portal.audit import client_address, end_user_of
 from portal.models import AuditEvent, Event
-from tokens.manage import grants_of, link_in_browser, open_link
+from tokens.manage import grants_of, link_in_browser, open_link, unopened_link
 from tokens.models import GrantStatus
 from tokens.revoke import revoke
 from tokens.sessions import is_allowed_return_url
@@ -23,7 +22,7 @@ from tokens.views.my_connection import HISTORY
 if TYPE_CHECKING:
     import uuid
 
-    from django.http import HttpRequest
+    from django.http import HttpRequest, HttpResponse
 
     from tokens.models import Grant
 
@@ -31,11 +30,19 @@ MOST_GRANTS, MOST_EVENTS = 50, 50
 
 
 @login_not_required  # End users have no account here; the link is what lets them in.
-@require_GET  # Not HEAD: a link preview would take the link away from the person.
+@require_http_methods(["GET", "HEAD", "POST"])
 def manage_open(request: HttpRequest, token: str) -> HttpResponse:
-    """Keep the link in this browser, and go on to the page, whose address holds no secret."""
-    if is_prefetch(request):
-        return HttpResponse(status=503)
+    """Keep the link in this browser, and go on to the page, whose address holds no secret.
+
+    What reads links before people do, in mails and chats, would take it away from them; so a button is pressed first,
+    but for a browser that has been here before: nothing that only reads links has its cookie.
+    """
+    is_known = request.method == "GET" and bool(browser_of(request)) and not is_prefetch(request)
+    if request.method != "POST" and not is_known:
+        link = unopened_link(token)
+        if link is None:
+            return _closed(request)
+        return render(request, "connect/manage_open.html", {"application": link.application})
     browser = browser_to_bind(request)
     link = open_link(token, browser=browser, ip_address=client_address(request))
     if link is None:
