@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 
 # Django looks for admin.py alone: these register the rest of this app.
 from portal import admin_accounts, admin_api_keys, admin_audit, admin_people, admin_webhooks  # noqa: F401
-from portal.admin_base import HistoryAdmin, PortalAdmin, link_to_list
+from portal.admin_base import HistoryAdmin, PortalAdmin, link_to_list, worded
 from portal.audit import record, staff_of
 from portal.members import lock_members, withdraw_invitations_of
 from portal.models import Application, Event, Invitation, Membership, Role
@@ -69,13 +69,21 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
 class ApplicationAdmin(PortalAdmin):
     """Applications. They are made, changed and deleted in the portal; staff look after the members."""
 
-    list_display = ("name", "slug", "owners", "created_at", "archived_at", "connections", "audit_events")
+    list_display = (
+        "name",
+        "short_name",
+        "owners",
+        "created_at",
+        "archived_at",
+        "connections",
+        "audit_events",
+    )
     list_filter = ("archived_at",)
     search_fields = ("name", "slug", "memberships__user__email")
     date_hierarchy = "created_at"
     fields = (
         "name",
-        "slug",
+        "short_name",
         "return_origins",
         "created_at",
         "archived_at",
@@ -85,6 +93,7 @@ class ApplicationAdmin(PortalAdmin):
     )
     readonly_fields = fields
     inlines = (MembershipInline,)
+    short_name = worded("slug", "short name")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Application]:
         """Bring the members along."""
@@ -171,9 +180,11 @@ class MembershipAdmin(HistoryAdmin):
 class InvitationAdmin(HistoryAdmin):
     """Invitations; of the link's token nothing is shown."""
 
-    list_display = ("email", "application", "role", "invited_by", "created_at", "expires_at", "accepted_at")
+    list_display = ("address", "application", "role", "invited_by", "created_at", "expires_at", "accepted_at")
     list_filter = ("role", "accepted_at")
     list_select_related = ("application", "invited_by")
     search_fields = ("email", "application__name")
     date_hierarchy = "created_at"
-    fields = ("email", "application", "role", "invited_by", "created_at", "expires_at", "accepted_at")
+    fields = ("address", "application", "role", "invited_by", "created_at", "expires_at", "accepted_at")
+    readonly_fields = ("address",)
+    address = worded("email", "e-mail address")

@@ -15,7 +15,7 @@ from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
 
-from portal.admin_base import HistoryAdmin
+from portal.admin_base import HistoryAdmin, worded
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -62,22 +62,27 @@ class AuthenticatorAdmin(EndableAdmin):
 class SocialAccountAdmin(EndableAdmin):
     """Accounts elsewhere that people sign in with."""
 
-    list_display = ("user", "provider", "uid", "date_joined", "last_login")
+    list_display = ("user", "provider", "account", "date_joined", "last_login")
     list_filter = ("provider",)
     list_select_related = ("user",)
     search_fields = ("user__email", "uid")
-    fields = ("user", "provider", "uid", "date_joined", "last_login")
+    fields = ("user", "provider", "account", "date_joined", "last_login")
+    readonly_fields = ("account",)
+    account = worded("uid", "account")
 
 
 @admin.register(UserSession)
 class UserSessionAdmin(EndableAdmin):
     """Where people are signed in. Deleting one signs that browser out."""
 
-    list_display = ("user", "ip", "user_agent", "created_at", "last_seen_at")
+    list_display = ("user", "address", "browser", "created_at", "last_seen_at")
     list_select_related = ("user",)
     search_fields = ("user__email", "ip")
     date_hierarchy = "created_at"
-    fields = ("user", "ip", "user_agent", "created_at", "last_seen_at")
+    fields = ("user", "address", "browser", "created_at", "last_seen_at")
+    readonly_fields = ("address", "browser")
+    address = worded("ip", "address")
+    browser = worded("user_agent", "browser")
 
     def delete_model(self, request: HttpRequest, obj: UserSession) -> None:
         """End the session, not only its row here."""

@@ -32,7 +32,7 @@ class ApiKeyAdmin(HistoryAdmin):
         "application",
         "shown_id",
         "permissions",
-        "provider_ids",
+        "providers",
         "networks",
         "created_at",
         "created_by",
@@ -42,6 +42,11 @@ class ApiKeyAdmin(HistoryAdmin):
         "last_used_at",
         "last_used_ip",
     )
+
+    @admin.display(description="providers")
+    def providers(self, key: ApiKey) -> str:
+        """Name the providers that it is good for."""
+        return ", ".join(key.provider_ids) or "all"
 
     @admin.display(description="key begins with")
     def shown_id(self, key: ApiKey) -> str:

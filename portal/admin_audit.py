@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.utils.html import format_html
 
-from portal.admin_base import HistoryAdmin, Question, ask, in_chunks, link_to_subject
+from portal.admin_base import HistoryAdmin, Question, ask, in_chunks, link_to_subject, worded
 from portal.audit import record, staff_of
 from portal.audit_log import in_words
 from portal.csv_export import csv_response
@@ -28,7 +28,7 @@ EXPORT_COLUMNS = (
 class AuditEventAdmin(HistoryAdmin):
     """Who did what. The database itself refuses to change it."""
 
-    list_display = ("at", "event", "who", "ip_address", "what", "application", "in_words")
+    list_display = ("when", "event", "who", "ip_address", "what", "application", "in_words")
     list_filter = ("event", "actor_kind")
     search_fields = (
         "subject_name",
@@ -40,8 +40,10 @@ class AuditEventAdmin(HistoryAdmin):
     )
     search_help_text = "Who, what, which application; or the exact id of a connection, a person or a request."
     date_hierarchy = "at"
-    fields = ("at", "event", "who", "ip_address", "what", "application", "in_words", "request_id")
-    readonly_fields = ("who", "what", "application", "in_words")
+    fields = ("when", "event", "who", "ip_address", "what", "application", "in_words", "request")
+    readonly_fields = ("when", "who", "what", "application", "in_words", "request")
+    when = worded("at", "when")
+    request = worded("request_id", "request ID")
     actions = ("export",)
 
     @admin.display(description="who", ordering="actor_name")
@@ -103,8 +105,10 @@ class AuditEventAdmin(HistoryAdmin):
 class KeyCheckAdmin(HistoryAdmin):
     """Which encryption keys are in use, by id."""
 
-    list_display = ("key_id", "created_at")
-    fields = ("key_id", "created_at")
+    list_display = ("shown_id", "created_at")
+    fields = ("shown_id", "created_at")
+    readonly_fields = ("shown_id",)
+    shown_id = worded("key_id", "key ID")
 
 
 @admin.register(LogEntry)

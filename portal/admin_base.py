@@ -10,6 +10,7 @@ from allauth.account.authentication import get_authentication_records
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import display_for_value
 from django.core.paginator import Paginator
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -19,7 +20,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -176,6 +177,19 @@ def link_to_subject(kind: str, subject_id: str, text: str) -> str:
         except NoReverseMatch:
             continue
     return text
+
+
+def worded(field: str, words: str) -> Callable[[Any, Model], str]:
+    """Return a column that shows a field under other words than its name, which is for programs.
+
+    Not the model's verbose_name: migrations would follow it about.
+    """
+
+    @admin.display(description=words, ordering=field)
+    def show(_: Any, row: Model) -> str:
+        return str(display_for_value(getattr(row, field), PortalAdmin.empty_value_display))
+
+    return show
 
 
 def in_chunks(rows: QuerySet[Any], size: int = 2000) -> Iterator[Any]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from django.contrib import admin
 
-from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list
+from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list, worded
 from portal.models import WebhookAttempt, WebhookEndpoint, WebhookMessage
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class WebhookAttemptInline(ReadOnlyInline):
     """The tries of a message."""
 
     model = WebhookAttempt
-    fields = ("number", "started_at", "answered_at", "http_status", "outcome")
+    fields = ("number", "started_at", "answered_at", "status", "outcome")
     readonly_fields = fields
+    status = worded("http_status", "HTTP status")
 
 
 @admin.register(WebhookMessage)
@@ -93,13 +94,15 @@ class WebhookMessageAdmin(HistoryAdmin):
         "body",
         "created_at",
         "status",
-        "is_by_hand",
+        "sent_by_hand",
         "tries",
         "failures",
         "next_attempt_at",
-        "claim_until",
+        "claimed_until",
         "finished_at",
     )
+    sent_by_hand = worded("is_by_hand", "sent by hand")
+    claimed_until = worded("claim_until", "claimed until")
 
     @admin.display(description="webhook-id")
     def public_id(self, message: WebhookMessage) -> str:
@@ -121,8 +124,8 @@ class WebhookMessageAdmin(HistoryAdmin):
 class WebhookAttemptAdmin(HistoryAdmin):
     """Every try to deliver a message, and what was answered."""
 
-    list_display = ("started_at", "message", "application", "outcome", "http_status", "number")
-    list_filter = ("outcome", "http_status")
+    list_display = ("started_at", "message", "application", "outcome", "status", "number")
+    list_filter = ("outcome",)
     list_select_related: ClassVar = ["message__endpoint__application"]
     search_fields = ("=message__uid", "message__endpoint__name")
     date_hierarchy = "started_at"
@@ -133,9 +136,11 @@ class WebhookAttemptAdmin(HistoryAdmin):
         "started_at",
         "answered_at",
         "outcome",
-        "http_status",
-        "excerpt",
+        "status",
+        "answer",
     )
+    status = worded("http_status", "HTTP status")
+    answer = worded("excerpt", "answer begins with")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WebhookAttempt]:
         """Bring the message along."""

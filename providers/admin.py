@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
 
-from portal.admin_base import PortalAdmin, link_to, link_to_list
+from portal.admin_base import PortalAdmin, link_to, link_to_list, worded
 from portal.audit import record, staff_of
 from portal.models import Event
 from providers.models import ProviderConfig
@@ -24,7 +24,7 @@ class ProviderConfigAdmin(PortalAdmin):
         "application",
         "client_id",
         "is_enabled",
-        "problem_code",
+        "problem",
         "secret_set",
         "connections",
     )
@@ -40,7 +40,7 @@ class ProviderConfigAdmin(PortalAdmin):
         "secret_set",
         "scopes",
         "redirect_uri",
-        "problem_code",
+        "problem",
         "problem_message",
         "problem_since",
         "created_at",
@@ -50,6 +50,8 @@ class ProviderConfigAdmin(PortalAdmin):
     )
     # A change of credentials belongs into the portal, where it is checked.
     readonly_fields = tuple(name for name in fields if name != "is_enabled")
+
+    problem = worded("problem_code", "problem")
 
     @admin.display(description="application")
     def application_link(self, config: ProviderConfig) -> str:

@@ -8,11 +8,12 @@ from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q
 
-from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list
+from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list, worded
 
 # Django looks for admin.py alone: admin_journal registers the rest of this app.
 from tokens import admin_journal, browse  # noqa: F401
 from tokens.admin_actions import GrantActions, with_last_use
+from tokens.health import FAILURES
 from tokens.models import Grant, Site
 from tokens.state import describe
 
@@ -43,8 +44,10 @@ class SiteInline(ReadOnlyInline):
     """The sites that a grant reaches."""
 
     model = Site
-    fields = ("name", "url", "cloud_id", "products", "is_chosen")
+    fields = ("name", "address", "shown_id", "products", "is_chosen")
     readonly_fields = fields
+    address = worded("url", "URL")
+    shown_id = worded("cloud_id", "cloud ID")
 
 
 class GrantChangeList(ChangeList):
@@ -101,21 +104,21 @@ class GrantAdmin(GrantActions, HistoryAdmin):
             "Refresh",
             {
                 "fields": (
-                    "gen",
+                    "generation",
                     "refreshed_at",
                     "access_expires_at",
                     "refresh_due_at",
                     "next_attempt_at",
-                    "claim_until",
-                    "inflight_since",
-                    "fail_outcome",
-                    "fail_count",
+                    "claimed_until",
+                    "under_way_since",
+                    "last_failure",
+                    "failures",
                     "idle_deadline",
                     "absolute_deadline",
                 )
             },
         ),
-        ("More", {"fields": ("attempts", "events", "sessions", "id")}),
+        ("More", {"fields": ("attempts", "events", "sessions", "shown_id")}),
     )
     readonly_fields = (
         "application_link",
@@ -127,9 +130,19 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         "attempts",
         "events",
         "sessions",
-        "id",
+        "shown_id",
+        "generation",
+        "claimed_until",
+        "under_way_since",
+        "last_failure",
+        "failures",
         "connected_at",
     )
+    shown_id = worded("id", "ID")
+    generation = worded("gen", "generation")
+    claimed_until = worded("claim_until", "claimed until")
+    under_way_since = worded("inflight_since", "call under way since")
+    failures = worded("fail_count", "failures in a row")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
         """Use the list that looks things up for its page only."""
@@ -196,6 +209,11 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         by = grant.last_used_by  # type: ignore[attr-defined]
         return f"{grant.used_at:%Y-%m-%d %H:%M}" + (f" by {by}" if by else "")
 
+    @admin.display(description="last failure", ordering="fail_outcome")
+    def last_failure(self, grant: Grant) -> str:
+        """Say what the last try came to, as the Health page does."""
+        return FAILURES[grant.fail_outcome][0] if grant.fail_outcome in FAILURES else grant.fail_outcome
+
     @admin.display(description="scopes")
     def scopes(self, grant: Grant) -> str:
         """Name the granted scopes."""
@@ -226,13 +244,15 @@ class GrantAdmin(GrantActions, HistoryAdmin):
 class SiteAdmin(HistoryAdmin):
     """Sites that grants reach."""
 
-    list_display = ("name", "url", "product_names", "is_chosen", "grant_link", "application")
+    list_display = ("name", "address", "product_names", "is_chosen", "grant_link", "application")
     list_filter = ("is_chosen",)
     list_select_related = ("grant__application",)
     ordering = ("-id",)
     search_fields = ("name", "url", "=cloud_id", "grant__end_user")
-    fields = ("name", "url", "cloud_id", "product_names", "scopes", "is_chosen", "grant_link")
-    readonly_fields = ("product_names", "grant_link")
+    fields = ("name", "address", "shown_id", "product_names", "scopes", "is_chosen", "grant_link")
+    readonly_fields = ("address", "shown_id", "product_names", "grant_link")
+    address = worded("url", "URL")
+    shown_id = worded("cloud_id", "cloud ID")
 
     @admin.display(description="products")
     def product_names(self, site: Site) -> str:

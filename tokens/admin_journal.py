@@ -7,17 +7,29 @@ from typing import Any
 from django.contrib import admin
 from django.urls import path
 
-from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to
+from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, worded
+from providers.spec import Outcome
 from tokens.admin_health import staff_health
+from tokens.health import FAILURES
 from tokens.models import AuthorizationRequest, ConnectSession, RefreshAttempt, RefreshCount
+
+
+@admin.display(description="outcome", ordering="outcome")
+def came_to(_: Any, attempt: RefreshAttempt | RefreshCount) -> str:
+    """Say what an attempt came to, as the Health page does."""
+    if attempt.outcome in FAILURES:
+        return FAILURES[attempt.outcome][0]
+    return {"": "under way", Outcome.OK: "refreshed"}.get(attempt.outcome, attempt.outcome)
 
 
 class AuthorizationRequestInline(ReadOnlyInline):
     """The trips to the provider that were made in a session. State and verifier are not shown."""
 
     model = AuthorizationRequest
-    fields = ("created_at", "expires_at", "spent_at", "client_id", "redirect_uri", "user")
+    fields = ("created_at", "expires_at", "spent_at", "shown_client_id", "shown_redirect_uri", "user")
     readonly_fields = fields
+    shown_client_id = worded("client_id", "client ID")
+    shown_redirect_uri = worded("redirect_uri", "redirect URI")
 
 
 @admin.register(ConnectSession)
@@ -47,7 +59,7 @@ class ConnectSessionAdmin(HistoryAdmin):
         "end_user",
         "label",
         "scopes",
-        "return_url",
+        "shown_return_url",
         "status",
         "failure",
         "created_by",
@@ -58,7 +70,8 @@ class ConnectSessionAdmin(HistoryAdmin):
         "grant_link",
         "reconnect_link",
     )
-    readonly_fields = ("provider", "grant_link", "reconnect_link", "created_at")
+    readonly_fields = ("provider", "shown_return_url", "grant_link", "reconnect_link", "created_at")
+    shown_return_url = worded("return_url", "return URL")
 
     @admin.display(description="provider")
     def provider(self, session: ConnectSession) -> str:
@@ -80,23 +93,26 @@ class ConnectSessionAdmin(HistoryAdmin):
 class AuthorizationRequestAdmin(HistoryAdmin):
     """Trips to the provider. State and verifier are not shown."""
 
-    list_display = ("created_at", "session", "redirect_uri", "expires_at", "spent_at")
+    list_display = ("created_at", "session", "shown_redirect_uri", "expires_at", "spent_at")
     list_select_related = ("session",)
     search_fields = ("=session__id", "session__end_user")
     date_hierarchy = "created_at"
     fields = (
         "session",
         "user",
-        "client_id",
-        "redirect_uri",
-        "token_url",
+        "shown_client_id",
+        "shown_redirect_uri",
+        "shown_token_url",
         "issuer",
         "scopes",
         "created_at",
         "expires_at",
         "spent_at",
     )
-    readonly_fields = ("created_at",)
+    readonly_fields = ("shown_client_id", "shown_redirect_uri", "shown_token_url", "created_at")
+    shown_client_id = worded("client_id", "client ID")
+    shown_redirect_uri = worded("redirect_uri", "redirect URI")
+    shown_token_url = worded("token_url", "token URL")
 
 
 @admin.register(RefreshAttempt)
@@ -107,12 +123,12 @@ class RefreshAttemptAdmin(HistoryAdmin):
         "claimed_at",
         "grant_link",
         "application",
-        "outcome",
+        "came_to",
         "cause",
-        "http_status",
+        "status",
         "trigger",
         "took",
-        "gen",
+        "generation",
     )
     list_filter = ("outcome", "trigger")
     list_select_related = ("grant__application",)
@@ -120,20 +136,24 @@ class RefreshAttemptAdmin(HistoryAdmin):
     date_hierarchy = "claimed_at"
     fields = (
         "grant_link",
-        "gen",
-        "epoch",
+        "generation",
+        "claims",
         "trigger",
         "worker",
         "claimed_at",
         "sent_at",
         "answered_at",
         "committed_at",
-        "outcome",
-        "http_status",
+        "came_to",
+        "status",
         "error_code",
         "cause",
     )
-    readonly_fields = ("grant_link", "claimed_at")
+    readonly_fields = ("grant_link", "generation", "claims", "came_to", "status", "claimed_at")
+    came_to = came_to
+    status = worded("http_status", "HTTP status")
+    generation = worded("gen", "generation")
+    claims = worded("epoch", "number of the claim")
 
     @admin.display(description="connection")
     def grant_link(self, attempt: RefreshAttempt) -> str:
@@ -157,12 +177,15 @@ class RefreshAttemptAdmin(HistoryAdmin):
 class RefreshCountAdmin(HistoryAdmin):
     """Attempts by half hour and outcome, without the last two hours: what the charts read."""
 
-    list_display = ("starts_at", "application", "provider_config", "outcome", "count")
+    list_display = ("starts_at", "application", "provider", "came_to", "count")
     list_filter = ("outcome",)
     list_select_related = ("application", "provider_config__application")
     search_fields = ("application__name",)
     date_hierarchy = "starts_at"
-    fields = ("starts_at", "application", "provider_config", "outcome", "count")
+    fields = ("starts_at", "application", "provider", "came_to", "count")
+    readonly_fields = ("provider", "came_to")
+    came_to = came_to
+    provider = worded("provider_config", "provider")
 
     def get_urls(self) -> list[Any]:
         """Add Health of all applications."""

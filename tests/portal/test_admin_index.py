@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.contrib.admin import site
+from django.contrib.admin.utils import flatten, label_for_field
 from django.contrib.auth.models import Permission
 from django.test import Client
 
@@ -61,3 +63,11 @@ def test_times_have_seconds_and_say_whose_they_are(staff: Client) -> None:
     page = staff.get(f"/admin/tokens/grant/{grant.pk}/change/").content.decode()
 
     assert f"{grant.connected_at:%Y-%m-%d %H:%M:%S} UTC" in page
+
+
+def test_columns_and_fields_are_named_in_words():
+    short = {"gen", "http", "id", "ip", "pk", "uid", "uri", "url"}
+    for model, its_admin in site._registry.items():
+        for name in (*its_admin.list_display, *its_admin.readonly_fields, *flatten(its_admin.fields or ())):
+            label = label_for_field(name, model, its_admin)
+            assert not short & set(str(label).split()), f"{model._meta.label}: {label}"
