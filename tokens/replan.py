@@ -5,8 +5,9 @@ Whoever changes what they follow from sets `replan_since`; the next tick does it
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection
 from django.db.models import Q
@@ -22,12 +23,22 @@ from tokens.store import due_at
 if TYPE_CHECKING:
     import datetime as dt
     import uuid
+    from collections.abc import Iterator
 
     from django.db.models import QuerySet
 
 BATCH = 2000
 # What was refused and may be tried again is spread over so long.
 SPREAD = timedelta(seconds=60)
+
+# The class of these advisory locks; a lock is this and the hash of a configuration's id.
+LOCK_CLASS = 7_033
+# Of a process that is stopped in the middle, the database ends the session after so long, and with it the lock.
+STALL = timedelta(seconds=60)
+_LOCK = """
+SELECT pg_try_advisory_lock(%(class)s, hashtext(%(config)s)), set_config('idle_session_timeout', %(stall)s, false)
+"""
+_UNLOCK = "SELECT pg_advisory_unlock(%(class)s, hashtext(%(config)s))"
 
 # Only where nothing has happened to it meanwhile. Rows are locked in one order for everybody.
 _PLAN = """
@@ -41,14 +52,35 @@ WHERE g.id = p.id AND g.gen = p.gen AND g.status = 'active' AND g.claim_owner IS
 
 
 def replan_all() -> None:
-    """Do it for every configuration that waits for it. Doing it twice at once is harmless."""
+    """Do it for every configuration that waits for it, and that no other worker is at just now."""
     waiting = ProviderConfig.objects.filter(replan_since__isnull=False, provider_id__in=list(catalog()))
-    for config in waiting:
-        _replan(config)
-        # If it was asked for again meanwhile, the mark has moved and stays.
-        ProviderConfig.objects.filter(pk=config.pk, replan_since=config.replan_since).update(
-            replan_since=None
-        )
+    for pk in list(waiting.values_list("pk", flat=True)):
+        with _alone(pk) as is_mine:
+            # Read under the lock: who had it before may be done.
+            config = waiting.filter(pk=pk).first() if is_mine else None
+            if config is None:
+                continue
+            _replan(config)
+            # If it was asked for again meanwhile, the mark has moved and stays.
+            ProviderConfig.objects.filter(pk=config.pk, replan_since=config.replan_since).update(
+                replan_since=None
+            )
+
+
+@contextmanager
+def _alone(pk: uuid.UUID) -> Iterator[bool]:
+    """Tell whether nobody else is at a configuration, and keep others from it; a worker that dies lets go of it."""
+    values: dict[str, Any] = {"class": LOCK_CLASS, "config": str(pk), "stall": f"{STALL.total_seconds():.0f}s"}
+    with connection.cursor() as cursor:
+        cursor.execute(_LOCK, values)
+        is_mine: bool = cursor.fetchone()[0]
+    try:
+        yield is_mine
+    finally:
+        with connection.cursor() as cursor:
+            if is_mine:
+                cursor.execute(_UNLOCK, values)
+            cursor.execute("RESET idle_session_timeout")
 
 
 def _replan(config: ProviderConfig) -> None:

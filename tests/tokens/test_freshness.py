@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 
 from providers.models import ProviderConfig
 from tests.factories import GrantFactory, database_now
+from tests.threads import in_thread
 from tokens import replan
 from tokens.engine import drain
 from tokens.models import Grant
@@ -161,9 +162,12 @@ def test_a_policy_that_is_changed_again_while_it_is_planned_is_planned_again(
     config: ProviderConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     GrantFactory(provider_config=config)
-    real = replan.database_now
+    real, planned = replan.database_now, []
 
     def changed_again() -> Any:
+        # Meanwhile no other worker does the same.
+        in_thread(replan_all).result()
+        planned.append(1)
         ProviderConfig.objects.filter(pk=config.pk).update(replan_since=real() + timedelta(seconds=1))
         return real()
 
@@ -174,3 +178,8 @@ def test_a_policy_that_is_changed_again_while_it_is_planned_is_planned_again(
 
     config.refresh_from_db()
     assert config.replan_since is not None
+    assert planned == [1]
+    monkeypatch.undo()
+    in_thread(replan_all).result()
+    config.refresh_from_db()
+    assert config.replan_since is None
