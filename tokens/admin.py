@@ -9,10 +9,11 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q
 
 from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list, worded
+from providers.models import ProviderConfig
 
 # Django looks for admin.py alone: admin_journal registers the rest of this app.
 from tokens import admin_journal, browse  # noqa: F401
-from tokens.admin_actions import GrantActions, with_last_use
+from tokens.admin_actions import GrantActions, let_refused_end, with_last_use
 from tokens.health import FAILURES
 from tokens.models import Grant, Site
 from tokens.state import describe
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
     from django.db.models import QuerySet
     from django.http import HttpRequest
+
+
+# The app below knows of no grants, so what is done with those of a configuration comes from here.
+admin.site.get_model_admin(ProviderConfig).actions = (let_refused_end,)
 
 
 class StateFilter(admin.SimpleListFilter):

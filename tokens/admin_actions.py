@@ -16,6 +16,7 @@ from portal.models import Application, AuditEvent, Event
 from providers.spec import Outcome
 from tokens import browse
 from tokens.errors import TokenError
+from tokens.guard import let_end
 from tokens.models import Grant, GrantStatus, Trigger
 from tokens.refresh import refresh_now
 from tokens.results import FENCED
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from django.db.models import QuerySet
     from django.http import HttpRequest
     from django.http.response import HttpResponseBase
+
+    from providers.models import ProviderConfig
 
 EXPORT_COLUMNS = (
     "application", "provider", "end user", "label", "account id", "account", "e-mail", "sites", "state",
@@ -127,6 +130,33 @@ class GrantActions(admin.ModelAdmin):  # type: ignore[type-arg]
                 connections=counts[application.pk],
             )
         return csv_response("connections.csv", EXPORT_COLUMNS, _rows(grants))
+
+
+@admin.action(description="Let refused connections end", permissions=["change"])
+def let_refused_end(
+    model_admin: admin.ModelAdmin[ProviderConfig], request: HttpRequest, configs: QuerySet[ProviderConfig]
+) -> HttpResponseBase | None:
+    """Say that connections which were refused all at once really are over; staff who may switch a provider off may."""
+    question = Question(
+        "Let refused connections end?",
+        "The provider refused too many of their connections at once to believe it. For two hours from now each connection that it "
+        "refuses ends at once, and its person must connect again. If it only has a bad day, wait instead: everything goes on by "
+        "itself.",
+        "Let them end",
+        is_final=True,
+    )
+    if page := ask(
+        model_admin, request, configs, action="let_refused_end", question=question, is_sensitive=True
+    ):
+        return page
+    configs = configs.select_related("application")
+    count = sum(let_end(config, actor=staff_of(request)) for config in configs)
+    if count:
+        text = f"Refused connections end now, of {count} provider configuration{'' if count == 1 else 's'}."
+        model_admin.message_user(request, text, messages.SUCCESS)
+    else:
+        model_admin.message_user(request, "No connection's end is held there, so nothing was changed.")
+    return None
 
 
 def with_last_use(grants: QuerySet[Grant]) -> QuerySet[Any]:

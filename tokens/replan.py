@@ -70,7 +70,11 @@ def replan_all() -> None:
 @contextmanager
 def _alone(pk: uuid.UUID) -> Iterator[bool]:
     """Tell whether nobody else is at a configuration, and keep others from it; a worker that dies lets go of it."""
-    values: dict[str, Any] = {"class": LOCK_CLASS, "config": str(pk), "stall": f"{STALL.total_seconds():.0f}s"}
+    values: dict[str, Any] = {
+        "class": LOCK_CLASS,
+        "config": str(pk),
+        "stall": f"{STALL.total_seconds():.0f}s",
+    }
     with connection.cursor() as cursor:
         cursor.execute(_LOCK, values)
         is_mine: bool = cursor.fetchone()[0]

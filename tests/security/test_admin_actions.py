@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from allauth.usersessions.models import UserSession
+from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 from django.urls import reverse
 
@@ -16,6 +17,7 @@ from tests.factories import (
     CANARY,
     GrantFactory,
     MembershipFactory,
+    UserFactory,
 )
 from tests.security.admin_world import act, signed_in
 from tokens.models import (
@@ -71,6 +73,37 @@ def test_g10_the_password_once_more_opens_the_way_back_to_the_list(world):
 
     assert answer.url == reverse("admin:tokens_grant_changelist")
     assert Grant.objects.get(pk=world["grant"].pk).status == GrantStatus.REVOKED
+
+
+def test_g10_staff_let_refused_connections_end_after_the_question_and_the_password(world):
+    config = world["config"]
+    config.note_problem("many_refused")
+    held = ProviderConfig.objects.exclude(problem_code="")
+
+    stopped = act(
+        signed_in(world["superuser"], minutes_ago=20), "providers_providerconfig", "let_refused_end", [config]
+    )
+    staff = signed_in(world["superuser"])
+    asked = act(staff, "providers_providerconfig", "let_refused_end", [config], confirmed=False)
+    assert held.exists()
+    act(staff, "providers_providerconfig", "let_refused_end", [config])
+    act(staff, "providers_providerconfig", "let_refused_end", [config])
+
+    assert stopped.url.startswith(reverse("account_reauthenticate"))
+    assert "too many of their connections" in asked.content.decode()
+    assert not held.exists()
+    event = AuditEvent.objects.get(event=Event.PROVIDER_ENDINGS_ALLOWED)
+    assert (event.actor_kind, event.application_id) == ("staff", config.application_id)
+
+
+def test_g4_who_may_only_look_at_providers_is_offered_no_action(world):
+    person = UserFactory.create(is_staff=True)
+    person.user_permissions.add(Permission.objects.get(codename="view_providerconfig"))
+    world["config"].note_problem("many_refused")
+
+    act(signed_in(person), "providers_providerconfig", "let_refused_end", [world["config"]])
+
+    assert ProviderConfig.objects.exclude(problem_code="").exists()
 
 
 def test_no_more_than_a_few_are_revoked_at_once(superuser, world):
