@@ -182,6 +182,8 @@ def _phrases(detail: dict[str, Any]) -> Iterator[str]:
             yield from (_change(name.replace("_", " "), change) for name, change in value.items())
         elif value is True:
             yield label
+        elif key.endswith("_at") and value:
+            yield f"{label}: {_moment(value)}"
         elif value not in (None, "", False, [], {}):
             yield f"{label}: {_value(value)}"
 
@@ -190,6 +192,13 @@ def _change(name: str, change: Any) -> str:
     if isinstance(change, list) and len(change) == 2:
         return f"{name}: {_value(change[0])} → {_value(change[1])}"
     return f"{name}: {_value(change)}"
+
+
+def _moment(value: Any) -> str:
+    try:
+        return f"{dt.datetime.fromisoformat(value).astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
+    except (TypeError, ValueError):
+        return _value(value)
 
 
 def _value(value: Any) -> str:

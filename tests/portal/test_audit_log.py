@@ -253,6 +253,7 @@ def test_an_export_by_a_link_is_not_possible(cast):
         ({"filters": {"who": "jo"}}, "filters: who: jo"),
         ({"count": 0}, ""),
         ({"count": 3}, "count: 3"),
+        ({"expires_at": "2027-11-28T21:00:59.091610+00:00"}, "expires at: 2027-11-28 21:00 UTC"),
     ],
 )
 def test_details_are_said_in_words(detail, words):
