@@ -187,7 +187,10 @@ def worded(field: str, words: str) -> Callable[[Any, Model], str]:
 
     @admin.display(description=words, ordering=field)
     def show(_: Any, row: Model) -> str:
-        return str(display_for_value(getattr(row, field), PortalAdmin.empty_value_display))
+        value = getattr(row, field)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return str(display_for_value(value, PortalAdmin.empty_value_display))
 
     return show
 

@@ -96,6 +96,8 @@ class AuthorizationRequestAdmin(HistoryAdmin):
     list_display = ("created_at", "session", "shown_redirect_uri", "expires_at", "spent_at")
     list_select_related = ("session",)
     search_fields = ("=session__id", "session__end_user")
+    # Which has an index, and is the order of their making.
+    ordering = ("-expires_at",)
     date_hierarchy = "created_at"
     fields = (
         "session",
