@@ -13,7 +13,7 @@ from django.db.models.functions import Now
 from django.urls import reverse
 
 from portal.audit import SYSTEM, record
-from portal.encryption import SealedField, seal, unseal
+from portal.encryption import SealedField, UnreadableError, seal, unseal
 from portal.models import Application, Event, User
 from providers.catalog_loader import catalog
 from providers.oauth import Credentials
@@ -157,6 +157,17 @@ class ProviderConfig(models.Model):
     def redirect_uri(self) -> str:
         """Return where the provider sends people back to."""
         return redirect_uri_for(self.application, self.provider_id)
+
+    @property
+    def can_be_told_to_end(self) -> bool:
+        """Tell whether the provider has a way for us to end a token (RFC 7009), and we have what it takes."""
+        if self.provider_id not in catalog() or self.spec.revoke is None:
+            return False
+        try:
+            self.credentials()
+        except UnreadableError:
+            return False
+        return True
 
     def live_grants(self) -> models.QuerySet[Any]:
         """Return its connections that are not revoked."""

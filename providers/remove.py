@@ -9,12 +9,12 @@ from django.db import transaction
 from portal.audit import record
 from portal.models import Event
 from providers.configure import disable
+from providers.models import ProviderConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from portal.audit import Actor
-    from providers.models import ProviderConfig
 
 # Called before anything is deleted, outside any transaction: apps above this one take back at the provider what they
 # hold. They register in AppConfig.ready; one that raises stops the deletion.
@@ -31,6 +31,9 @@ def remove(config: ProviderConfig, *, actor: Actor) -> int:
     for take_back in before_delete:
         take_back(config, actor)
     with transaction.atomic():
+        if not ProviderConfig.objects.select_for_update(of=("self",)).filter(pk=config.pk).exists():
+            # By a second press of the button, which is told the same.
+            return connections
         record(
             Event.PROVIDER_DELETED,
             actor=actor,

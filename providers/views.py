@@ -172,20 +172,21 @@ def provider_delete(request: PortalRequest, slug: str, provider_id: str) -> Http
 
 @reauthentication_required  # type: ignore[untyped-decorator]  # A borrowed browser must not be enough (G10).
 def _delete(request: PortalRequest, config: ProviderConfig) -> HttpResponse:
-    spec = catalog().get(config.provider_id)
+    can_end = config.can_be_told_to_end
     if request.method == "POST":
         count = remove(config, actor=member_of(request))
         gone = {0: "It had no connections.", 1: "1 connection went with it."}
         said = [f"{config.provider_name} is deleted.", gone.get(count, f"{count} connections went with it.")]
-        if count and spec and spec.revoke:
+        if count and can_end:
             said.append(
-                f"{spec.name} is now asked to end the access of each; where it does not answer, again for a day."
+                f"{config.provider_name} is now asked to end the access of each; where it does not answer, again for a day."
             )
         messages.success(request, " ".join(said))
         return redirect("provider-list", config.application.slug)
     context = {
         "config": config,
-        "spec": spec,
+        "spec": catalog().get(config.provider_id),
+        "can_end": can_end,
         "connections": config.live_grants().count(),
     }
     return render(request, "providers/provider_delete.html", context)

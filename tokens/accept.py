@@ -128,7 +128,7 @@ def accept(results: list[Result]) -> Accepted:
 
 def _committed(result: Result, earlier: str, is_accepted: bool) -> Committed:  # noqa: FBT001 - as the database said it
     if not is_accepted:
-        if earlier == "revoked":
+        if earlier in ("revoked", ""):
             _end_what_came_too_late(result)
         return Committed(FENCED, OVERTAKEN if earlier not in ("revoked", "") else REVOKED)
     if earlier != "active":
@@ -142,11 +142,14 @@ def _cause(result: Result) -> str:
 
 
 def _end_what_came_too_late(result: Result) -> None:
-    """Have the provider end a pair that it made for a grant which was taken back meanwhile."""
+    """Have the provider end a pair that it made for a grant which was taken back, or erased, meanwhile."""
     assert isinstance(result.came_to, TokenSet)
-    grant = Grant.objects.select_related("provider_config").get(pk=result.claim.grant_id)
     token = result.came_to.refresh_token or result.came_to.access_token
-    upstream.write_down(grant, token, after=timedelta(0))
+    grant = Grant.objects.select_related("provider_config").filter(pk=result.claim.grant_id).first()
+    if grant is None:
+        upstream.write_down_late(result.config, result.claim.grant_id, token)
+    else:
+        upstream.write_down(grant, token, after=timedelta(0))
 
 
 def _columns(results: list[Result]) -> dict[str, list[Any]]:

@@ -20,6 +20,7 @@ from django.db.models.functions import Now
 from portal.encryption import UnreadableError, seal, unseal
 from portal.propose import propose
 from providers import http, oauth
+from providers.answers import retry_after
 from providers.catalog_loader import UnknownProviderError, catalog
 from providers.messages import Credentials
 from providers.oauth import Answer
@@ -43,6 +44,9 @@ PAUSES: Sequence[timedelta] = [
 LEASE = timedelta(minutes=5)
 # How long one round of tries may take.
 BUDGET = timedelta(seconds=60)
+# Between these is how long a provider is left alone that asks us to slow down (429), which is no try for so long.
+SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=2), timedelta(seconds=30)
+PATIENCE = timedelta(days=3)
 # So many are taken at once, and so many asked about at a time: a deleted provider may leave a hundred thousand. If each
 # of them hangs until its time-out, a batch is still done within the lease.
 BATCH, AT_A_TIME = 40, 8
@@ -84,37 +88,41 @@ def write_down_all(config: ProviderConfig) -> None:
     Its grants must be locked. Nothing stays where the provider has no way, or could not be asked.
     """
     waiting = UpstreamRevocation.objects.filter(provider_config=config)
-    try:
-        can_ask = config.spec.revoke is not None
-        credentials = config.credentials()
-        client = json.dumps([credentials.client_id, credentials.client_secret])
-    except (UnknownProviderError, UnreadableError):
-        can_ask = False
-    if not can_ask:
+    if not config.can_be_told_to_end:
         waiting.delete()
         return
-    for row in waiting.iterator(chunk_size=GROUP):
-        _take_along(row, config, client)
-        row.save(update_fields=["provider_id", "client"])
+    for row in waiting.filter(client=None).iterator(chunk_size=GROUP):
+        _take_along(row, config)
+        # Not `save`: it may be ended, and gone, just now.
+        waiting.filter(pk=row.pk).update(provider_id=row.provider_id, client=row.client)
     tokens = GrantTokens.objects.filter(grant__provider_config=config).select_related("grant").order_by("pk")
     last: uuid.UUID | None = None
     while group := list((tokens.filter(pk__gt=last) if last else tokens)[:GROUP]):
         last = group[-1].pk
-        rows = []
-        for given in group:
-            if token := token_to_end(given):
-                row = UpstreamRevocation(
-                    application_id=config.application_id, provider_config_id=config.pk, grant_id=given.pk
-                )
-                _take_along(row, config, client)
-                seal(row, "token", token)
-                rows.append(row)
-        UpstreamRevocation.objects.bulk_create(rows)
+        readable = [(given.pk, token) for given in group if (token := token_to_end(given))]
+        UpstreamRevocation.objects.bulk_create(
+            _order_on_its_own(config, grant_id, token) for grant_id, token in readable
+        )
 
 
-def _take_along(row: UpstreamRevocation, config: ProviderConfig, client: str) -> None:
-    row.provider_id = config.provider_id
-    seal(row, "client", client)
+def write_down_late(config: ProviderConfig, grant_id: uuid.UUID, token: str) -> None:
+    """Note that a token must be ended which the provider made for a grant that is erased by now."""
+    if config.can_be_told_to_end:
+        _order_on_its_own(config, grant_id, token).save(force_insert=True)
+
+
+def _order_on_its_own(config: ProviderConfig, grant_id: uuid.UUID, token: str) -> UpstreamRevocation:
+    row = UpstreamRevocation(
+        application_id=config.application_id, provider_config_id=config.pk, grant_id=grant_id
+    )
+    _take_along(row, config)
+    seal(row, "token", token)
+    return row
+
+
+def _take_along(row: UpstreamRevocation, config: ProviderConfig) -> None:
+    row.provider_id, credentials = config.provider_id, config.credentials()
+    seal(row, "client", json.dumps([credentials.client_id, credentials.client_secret]))
 
 
 def token_to_end(tokens: GrantTokens) -> str | None:
@@ -128,7 +136,7 @@ def token_to_end(tokens: GrantTokens) -> str | None:
 def try_to_end(row: UpstreamRevocation) -> str:
     """Ask the provider once, and return in words what it answered, for now or for good."""
     request = _request_of(row)
-    return _settle(row, request if isinstance(request, str) else _said(http.send_blocking(request)))
+    return _settle(row, request if isinstance(request, str) else http.send_blocking(request))
 
 
 def retry_due(*, budget: timedelta = BUDGET) -> bool:
@@ -142,10 +150,15 @@ def retry_due(*, budget: timedelta = BUDGET) -> bool:
                 asked.append(
                     request if isinstance(request, str) else threads.submit(http.send_blocking, request)
                 )
-            for row, answer in zip(taken, asked, strict=True):
-                said = _settle(row, answer if isinstance(answer, str) else _said(answer.result()))
+            wait = 0.0
+            for row, future in zip(taken, asked, strict=True):
+                answer = future if isinstance(future, str) else future.result()
+                said = _settle(row, answer)
                 Grant.objects.filter(pk__in=[row.grant_id]).update(upstream_revocation=said[:200])
-            if time.monotonic() > stop:
+                wait = max(wait, _asked_to_wait(answer).total_seconds())
+            # Whoever asks us to slow down gets no more than it takes. It may be asked for a hundred thousand.
+            time.sleep(max(0, min(wait, stop - time.monotonic())))
+            if time.monotonic() >= stop:
                 return True
     return False
 
@@ -179,17 +192,27 @@ def _request_of(row: UpstreamRevocation) -> OutgoingRequest | str:
         return UNREADABLE
 
 
-def _settle(row: UpstreamRevocation, said: str) -> str:
+def _settle(row: UpstreamRevocation, answer: Answer | NoAnswer | str) -> str:
     """Erase what is ended or hopeless, plan the next try of everything else, and return what to say of it."""
+    said = answer if isinstance(answer, str) else _said(answer)
+    now, mine = database_now(), UpstreamRevocation.objects.filter(pk=row.pk)
+    wait = _asked_to_wait(answer)
+    if wait and now - row.created_at < PATIENCE:
+        # That was no try: it was not looked at.
+        mine.update(next_try_at=now + wait)
+        return f"{said}; we try again"
     is_last = row.tries >= len(PAUSES)
     if said == ENDED_UPSTREAM or is_last:
-        row.delete()
+        mine.delete()
         return said if said == ENDED_UPSTREAM else f"{said}; we gave up after {row.tries + 1} tries"
-    pause = PAUSES[row.tries]
-    UpstreamRevocation.objects.filter(pk=row.pk).update(
-        tries=row.tries + 1, next_try_at=database_now() + pause
-    )
+    mine.update(tries=row.tries + 1, next_try_at=now + PAUSES[row.tries])
     return f"{said}; we try again"
+
+
+def _asked_to_wait(answer: Answer | NoAnswer | str) -> timedelta:
+    if not isinstance(answer, Answer) or answer.status != 429:
+        return timedelta(0)
+    return max(retry_after(answer, most=LONGEST_WAIT) or SHORTEST_WAIT, SHORTEST_WAIT)
 
 
 def why_not(config: ProviderConfig, token: str | None) -> str:

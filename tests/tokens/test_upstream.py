@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,10 +12,13 @@ from django.db import DataError
 from portal import applications
 from portal.audit import SYSTEM
 from portal.encryption import unseal
+from portal.models import AuditEvent, Event
 from portal.rotate import rotate
+from providers.models import ProviderConfig
 from providers.oauth import TokenSet
 from providers.remove import remove
 from tests.factories import CANARY, GrantFactory, database_now
+from tests.threads import in_thread
 from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_one
 from tokens.commit import commit
@@ -26,7 +30,6 @@ from tokens.upstream import PAUSES, retry_due
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -96,23 +99,6 @@ def test_after_the_last_try_the_token_is_erased_and_the_page_says_so(
     assert not UpstreamRevocation.objects.exists()
 
 
-def test_a_pair_that_came_after_the_revocation_is_ended_too(
-    hub: ProviderConfig, sandbox: SandboxThread
-) -> None:
-    grant = GrantFactory(provider_config=hub, due=True)
-    claim = claim_one(grant, trigger=Trigger.BEAT)
-    assert claim is not None
-    revoke(grant, actor=SYSTEM)
-
-    commit([Result(claim, hub, TokenSet("late-access", "late-refresh", timedelta(hours=1), None))])
-    late = unseal(UpstreamRevocation.objects.get(), "token")
-    retry_due()
-
-    assert late == "late-refresh"
-    assert len(sandbox.ledger(REVOKE)) == 2
-    assert not UpstreamRevocation.objects.exists()
-
-
 def test_a_deleted_provider_is_asked_to_end_every_connection_whatever_became_of_the_rest(
     hub: ProviderConfig, sandbox: SandboxThread
 ) -> None:
@@ -134,6 +120,67 @@ def test_a_deleted_provider_is_asked_to_end_every_connection_whatever_became_of_
     assert not Grant.objects.exists()
     # Once each, and once more for the two that got a 503.
     assert len(sandbox.ledger(REVOKE)) == 6
+    assert not UpstreamRevocation.objects.exists()
+
+
+@pytest.mark.parametrize("is_erased", [False, True])
+def test_a_pair_that_came_after_the_revocation_or_the_deletion_is_ended_too(
+    hub: ProviderConfig, sandbox: SandboxThread, is_erased: bool
+) -> None:
+    grant = GrantFactory(provider_config=hub, due=True)
+    claim = claim_one(grant, trigger=Trigger.BEAT)
+    assert claim is not None
+    if is_erased:
+        remove(hub, actor=SYSTEM)
+        retry_due()
+    else:
+        revoke(grant, actor=SYSTEM)
+
+    commit([Result(claim, hub, TokenSet("late-access", "late-refresh", timedelta(hours=1), None))])
+    late = unseal(UpstreamRevocation.objects.get(), "token")
+    retry_due()
+
+    assert late == "late-refresh"
+    assert len(sandbox.ledger(REVOKE)) == 2
+    assert not UpstreamRevocation.objects.exists()
+
+
+def test_two_who_delete_at_once_and_a_worker_that_ends_do_it_once(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    GrantFactory.create_batch(4, provider_config=hub)
+    sandbox.fault("status_before", on=REVOKE, status=503)
+    revoke(GrantFactory(provider_config=hub), actor=SYSTEM)
+    due_now()
+
+    work = [partial(remove, hub, actor=SYSTEM), partial(remove, hub, actor=SYSTEM), retry_due, retry_due]
+    for future in [in_thread(one) for one in work]:
+        future.result()
+    retry_due()
+
+    assert not ProviderConfig.objects.exists()
+    assert not UpstreamRevocation.objects.exists()
+    assert AuditEvent.objects.filter(event=Event.PROVIDER_DELETED).count() == 1
+    assert len(sandbox.ledger(REVOKE)) == 6
+
+
+def test_a_provider_that_asks_to_slow_down_is_given_the_time_and_no_try_is_lost(
+    hub: ProviderConfig, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    GrantFactory.create_batch(3, provider_config=hub)
+    remove(hub, actor=SYSTEM)
+    sandbox.fault("status_before", on=REVOKE, status=429, retry_after=7, times=3)
+    slept: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        due_now()
+
+    monkeypatch.setattr("tokens.upstream.time.sleep", sleep)
+
+    retry_due()
+
+    assert slept[0] == 7
     assert not UpstreamRevocation.objects.exists()
 
 
