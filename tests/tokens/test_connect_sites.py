@@ -20,6 +20,8 @@ from tokens.models import ConnectSession, Grant, GrantStatus
 from tokens.models.connect import SessionStatus
 
 if TYPE_CHECKING:
+    from pytest_django.fixtures import DjangoAssertNumQueries
+
     from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
 
@@ -56,11 +58,14 @@ def test_a_site_that_was_chosen_at_the_provider_is_not_asked_for_again(
 
 
 def test_several_sites_are_shown_all_ticked_and_nothing_is_stored_before_the_choice(
-    config: ProviderConfig, sandbox: SandboxThread
+    config: ProviderConfig, sandbox: SandboxThread, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     _, token = opened(config)
+    browser = Browser(sandbox, account="jo")
+    came_back = browser.go(token)
 
-    page = Browser(sandbox, account="jo").arrive(token)
+    with django_assert_max_num_queries(10):
+        page = browser.follow(came_back)
 
     text = page.content.decode()
     assert "Which sites are for Acme Tasks?" in text
