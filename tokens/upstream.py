@@ -18,6 +18,7 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from portal.encryption import UnreadableError, seal, unseal
+from portal.instance import is_foreign
 from portal.propose import propose
 from providers import http, oauth
 from providers.answers import retry_after
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from providers.oauth import NoAnswer, OutgoingRequest
 
 ENDED_UPSTREAM = "ended at the provider"
+# The original still uses the token. If the copy is adopted, it is asked for what waits.
+FOREIGN = "not asked, since this is a copy of the database"
 UNREADABLE = "there was no readable token to end"
 # Between two tries; after the last one we give up.
 PAUSES: Sequence[timedelta] = [
@@ -135,12 +138,16 @@ def token_to_end(tokens: GrantTokens) -> str | None:
 
 def try_to_end(row: UpstreamRevocation) -> str:
     """Ask the provider once, and return in words what it answered, for now or for good."""
+    if is_foreign():
+        return FOREIGN
     request = _request_of(row)
     return _settle(row, request if isinstance(request, str) else http.send_blocking(request))
 
 
 def retry_due(*, budget: timedelta = BUDGET) -> bool:
     """Try what is due, for about `budget`, and tell whether more is left. Doing it twice at once is harmless."""
+    if is_foreign():
+        return False
     stop = time.monotonic() + budget.total_seconds()
     with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="upstream") as threads:
         while taken := _take():

@@ -9,14 +9,21 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from portal import instance
+from portal.audit import SYSTEM
+from providers.remove import remove
+from tests.factories import GrantFactory, database_now
+from tests.tokens.made_up import made_up_provider
 from tokens.engine import drain
 from tokens.errors import ForeignDatabaseError
 from tokens.gate import is_held_back
-from tokens.models import Grant, Trigger
+from tokens.models import Grant, Trigger, UpstreamRevocation
 from tokens.refresh import ensure_fresh, refresh_now
+from tokens.revoke import revoke
+from tokens.upstream import retry_due
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from providers.sandbox.thread import SandboxThread
     from tests.conftest import Cast
@@ -44,6 +51,23 @@ def test_a_copy_refreshes_nothing_and_says_so(
         refresh_now(grant, trigger=Trigger.MEMBER)
 
     assert sandbox.ledger("/oauth/token") == []
+
+
+def test_a_copy_ends_nothing_at_a_provider_until_it_is_the_original(
+    sandbox: SandboxThread, tmp_path: Path, settings: Any, copied: None
+) -> None:
+    hub = made_up_provider(sandbox, tmp_path, settings)
+    grant = revoke(GrantFactory(provider_config=hub), actor=SYSTEM)
+    GrantFactory(provider_config=hub)
+    remove(hub, actor=SYSTEM)
+    UpstreamRevocation.objects.update(next_try_at=database_now())
+    retry_due()
+
+    assert grant.upstream_revocation == "not asked, since this is a copy of the database"
+    assert sandbox.ledger("/generic/revoke") == []
+    call_command("adopt_instance")
+    retry_due()
+    assert len(sandbox.ledger("/generic/revoke")) == 2
 
 
 def test_a_worker_of_a_copy_does_not_wait_for_what_it_may_never_claim(
