@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.db import DataError
+from django.urls import reverse
 
 from portal import applications
 from portal.audit import SYSTEM
@@ -17,7 +18,7 @@ from portal.rotate import rotate
 from providers.models import ProviderConfig
 from providers.oauth import TokenSet
 from providers.remove import remove
-from tests.factories import CANARY, GrantFactory, database_now
+from tests.factories import CANARY, PASSWORD, GrantFactory, database_now
 from tests.threads import in_thread
 from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_one
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from providers.sandbox.thread import SandboxThread
+    from tests.conftest import Cast
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -121,6 +123,26 @@ def test_a_deleted_provider_is_asked_to_end_every_connection_whatever_became_of_
     # Once each, and once more for the two that got a 503.
     assert len(sandbox.ledger(REVOKE)) == 6
     assert not UpstreamRevocation.objects.exists()
+
+
+def test_the_page_says_what_becomes_of_connections_that_a_provider_can_end(
+    hub: ProviderConfig, sandbox: SandboxThread, cast: Cast
+) -> None:
+    ProviderConfig.objects.filter(pk=hub.pk).update(application=cast.application)
+    hub = ProviderConfig.objects.get(pk=hub.pk)
+    hub.set_client_secret("a secret of its own")
+    hub.save()
+    GrantFactory(provider_config=hub)
+    client, url = cast.client("owner"), reverse("provider-delete", args=["acme-tasks", "plainhub"])
+    client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
+
+    asked = client.get(url).content.decode()
+    done = client.post(url, follow=True).content.decode()
+
+    assert "Plainhub is asked to end the access of each" in asked
+    assert "1 connection went with it. Plainhub is now asked to end the access of each" in done
+    assert sandbox.ledger(REVOKE) == []
+    assert UpstreamRevocation.objects.count() == 1
 
 
 @pytest.mark.parametrize("is_erased", [False, True])
