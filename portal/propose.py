@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +18,7 @@ HINT_OPTIONS = {
 }
 
 
-def propose(task: str, *, expires: int) -> None:
+def propose(task: str, *, expires: int, after: timedelta = timedelta(0)) -> None:
     """Tell a worker, if the broker takes it; nothing waits for that, and nothing depends on it."""
     from kombu.exceptions import OperationalError
 
@@ -25,6 +26,13 @@ def propose(task: str, *, expires: int) -> None:
 
     try:
         with app.connection_for_write(transport_options=HINT_OPTIONS) as broker:
-            app.send_task(task, connection=broker, expires=expires, ignore_result=True, retry=False)
+            app.send_task(
+                task,
+                connection=broker,
+                countdown=after.total_seconds() or None,
+                expires=expires,
+                ignore_result=True,
+                retry=False,
+            )
     except (OperationalError, OSError) as error:
         logger.info("The broker took no hint (%s); beat finds what is to be done.", type(error).__name__)

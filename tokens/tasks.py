@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from celery import shared_task
 
 from tokens import upstream
@@ -12,6 +14,9 @@ from tokens.import_grants import look_at_imported
 from tokens.replan import replan_all
 from tokens.webhooks.deliver import deliver
 from tokens.webhooks.mail import mail_about_disabled
+
+# Whoever has much to do lets other tasks have a turn after so long.
+A_TURN = timedelta(seconds=20)
 
 
 @shared_task(ignore_result=True)
@@ -33,8 +38,9 @@ def deliver_webhooks() -> None:
 @shared_task(ignore_result=True)
 def end_upstream() -> None:
     """End at providers what a deletion left. Proposed by the deletion; housekeeping finds what no proposal told of."""
-    if upstream.retry_due():
-        upstream.hint()
+    after = upstream.retry_due(budget=A_TURN)
+    if after is not None:
+        upstream.hint(after)
 
 
 @shared_task(ignore_result=True)

@@ -24,16 +24,16 @@ from providers import http, oauth
 from providers.answers import retry_after
 from providers.catalog_loader import UnknownProviderError, catalog
 from providers.messages import Credentials
-from providers.oauth import Answer
+from providers.oauth import Answer, NoAnswer
 from tokens.clock import database_now
 from tokens.models import Grant, GrantTokens, UpstreamRevocation
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from providers.models import ProviderConfig
-    from providers.oauth import NoAnswer, OutgoingRequest
+    from providers.oauth import OutgoingRequest
 
 ENDED_UPSTREAM = "ended at the provider"
 # The original still uses the token. If the copy is adopted, it is asked for what waits.
@@ -60,6 +60,7 @@ _TAKE = """
 UPDATE tokens_upstreamrevocation SET next_try_at = statement_timestamp() + %(lease)s
 WHERE id IN (
     SELECT id FROM tokens_upstreamrevocation WHERE next_try_at <= statement_timestamp()
+        AND NOT coalesce(provider_config_id = ANY(%(left_alone)s::uuid[]), false)
     ORDER BY next_try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 )
 RETURNING id
@@ -144,41 +145,54 @@ def try_to_end(row: UpstreamRevocation) -> str:
     return _settle(row, request if isinstance(request, str) else http.send_blocking(request))
 
 
-def retry_due(*, budget: timedelta = BUDGET) -> bool:
-    """Try what is due, for about `budget`, and tell whether more is left. Doing it twice at once is harmless."""
+def retry_due(*, budget: timedelta = BUDGET) -> timedelta | None:
+    """Try what is due, for about `budget`. Return after how long to go on, or None if there is nothing to go on with.
+
+    Doing it twice at once is harmless. A provider that gives no answer, or asks us to slow down, is left alone for the
+    rest of the round: it holds up no other, and no worker waits for it.
+    """
     if is_foreign():
-        return False
+        return None
     stop = time.monotonic() + budget.total_seconds()
+    left_alone: dict[uuid.UUID | None, timedelta | None] = {}
     with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="upstream") as threads:
-        while taken := _take():
+        while taken := _take(left_alone):
+            if time.monotonic() > stop:
+                UpstreamRevocation.objects.filter(pk__in=[row.pk for row in taken]).update(next_try_at=Now())
+                return timedelta(0)
             asked = []
             for row in taken:
                 request = _request_of(row)
                 asked.append(
                     request if isinstance(request, str) else threads.submit(http.send_blocking, request)
                 )
-            wait = 0.0
+            answers: dict[uuid.UUID | None, list[Answer | NoAnswer | str]] = {}
             for row, future in zip(taken, asked, strict=True):
                 answer = future if isinstance(future, str) else future.result()
                 said = _settle(row, answer)
                 Grant.objects.filter(pk__in=[row.grant_id]).update(upstream_revocation=said[:200])
-                wait = max(wait, _asked_to_wait(answer).total_seconds())
-            # Whoever asks us to slow down gets no more than it takes. It may be asked for a hundred thousand.
-            time.sleep(max(0, min(wait, stop - time.monotonic())))
-            if time.monotonic() >= stop:
-                return True
-    return False
+                answers.setdefault(row.provider_config_id, []).append(answer)
+            for config_id, came in answers.items():
+                if wait := max(map(_asked_to_wait, came)):
+                    left_alone[config_id] = wait
+                elif all(isinstance(answer, NoAnswer) for answer in came):
+                    left_alone[config_id] = None
+    return min((wait for wait in left_alone.values() if wait), default=None)
 
 
-def hint() -> None:
+def hint(after: timedelta = timedelta(0)) -> None:
     """Have a worker try what is due, if anything is, before housekeeping comes round."""
     if UpstreamRevocation.objects.filter(next_try_at__lte=Now()).exists():
-        propose(TASK, expires=settings.PROPOSAL_LIFE_S)
+        propose(TASK, expires=settings.PROPOSAL_LIFE_S, after=after)
 
 
-def _take() -> list[UpstreamRevocation]:
+def _take(left_alone: Collection[uuid.UUID | None]) -> list[UpstreamRevocation]:
     """Take what is due for the lease, the longest overdue first."""
-    values: dict[str, Any] = {"lease": LEASE, "limit": BATCH}
+    values: dict[str, Any] = {
+        "lease": LEASE,
+        "limit": BATCH,
+        "left_alone": [pk for pk in left_alone if pk is not None],
+    }
     with connection.cursor() as cursor:
         cursor.execute(_TAKE, values)
         ids = [pk for (pk,) in cursor.fetchall()]

@@ -18,7 +18,7 @@ from portal.rotate import rotate
 from providers.models import ProviderConfig
 from providers.oauth import TokenSet
 from providers.remove import remove
-from tests.factories import CANARY, PASSWORD, GrantFactory, database_now
+from tests.factories import CANARY, PASSWORD, GrantFactory, ProviderConfigFactory, database_now
 from tests.threads import in_thread
 from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_one
@@ -114,11 +114,11 @@ def test_a_deleted_provider_is_asked_to_end_every_connection_whatever_became_of_
     asked_meanwhile = len(sandbox.ledger(REVOKE))
     written = UpstreamRevocation.objects.count()
     rotate()
-    is_more = retry_due()
+    after = retry_due()
     due_now()
     retry_due()
 
-    assert (asked_meanwhile, written, is_more) == (1, 4, False)
+    assert (asked_meanwhile, written, after) == (1, 4, None)
     assert not Grant.objects.exists()
     # Once each, and once more for the two that got a 503.
     assert len(sandbox.ledger(REVOKE)) == 6
@@ -189,21 +189,41 @@ def test_two_who_delete_at_once_and_a_worker_that_ends_do_it_once(
 def test_a_provider_that_asks_to_slow_down_is_given_the_time_and_no_try_is_lost(
     hub: ProviderConfig, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tokens.upstream.BATCH", 2)
     GrantFactory.create_batch(3, provider_config=hub)
-    remove(hub, actor=SYSTEM)
     sandbox.fault("status_before", on=REVOKE, status=429, retry_after=7, times=3)
-    slept: list[float] = []
+    said_at_once = revoke(GrantFactory(provider_config=hub), actor=SYSTEM).upstream_revocation
+    remove(hub, actor=SYSTEM)
 
-    def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        due_now()
+    after = retry_due()
+    asked, tries = (
+        len(sandbox.ledger(REVOKE)),
+        set(UpstreamRevocation.objects.values_list("tries", flat=True)),
+    )
+    due_now()
 
-    monkeypatch.setattr("tokens.upstream.time.sleep", sleep)
-
-    retry_due()
-
-    assert slept[0] == 7
+    assert said_at_once == "the provider answered with status 429; we try again"
+    assert (after, asked, tries) == (timedelta(seconds=7), 3, {0})
+    assert retry_due() is None
     assert not UpstreamRevocation.objects.exists()
+
+
+def test_a_provider_that_does_not_answer_holds_up_no_other(
+    hub: ProviderConfig, sandbox: SandboxThread, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokens.upstream.BATCH", 2)
+    other = ProviderConfigFactory(provider_id="plainhub")
+    for config, number in ((hub, 6), (other, 1)):
+        GrantFactory.create_batch(number, provider_config=config)
+        remove(config, actor=SYSTEM)
+    sandbox.fault("drop_before_commit", on=REVOKE, times=2)
+
+    after = retry_due()
+
+    assert after is None
+    # Two were tried in vain, four were not, and the other provider's is ended.
+    assert sorted(UpstreamRevocation.objects.values_list("tries", flat=True)) == [0, 0, 0, 0, 1, 1]
+    assert len(sandbox.ledger(REVOKE)) == 3
 
 
 def test_a_deletion_that_fails_leaves_connections_and_no_order_to_end_them(
