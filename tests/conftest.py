@@ -11,10 +11,12 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.cache import cache
 from django.core.management import call_command
-from django.test import Client, override_settings
+from django.db import connection
+from django.test import Client, TransactionTestCase, override_settings
 
 from portal.models import Application, Role, User
 from portal.rate_limits import RATE_LIMITS
+from tests import database
 from tests.factories import ApplicationFactory, MembershipFactory, UserFactory
 
 if TYPE_CHECKING:
@@ -71,6 +73,20 @@ class Cast:
         if who != "anonymous":
             client.force_login(getattr(self, who), backend="django.contrib.auth.backends.ModelBackend")
         return client
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(
+    django_test_environment: None, django_db_modify_db_settings: None, django_db_blocker: Any
+) -> Iterator[None]:
+    """Give this worker a database of its own, in the place of pytest-django's."""
+    usual = connection.settings_dict["NAME"]
+    name = connection.settings_dict["TEST"]["NAME"] or f"test_{usual}"
+    with django_db_blocker.unblock(), pytest.MonkeyPatch.context() as patch:
+        database.make(name)
+        patch.setattr(TransactionTestCase, "_fixture_teardown", lambda self: database.empty())
+        yield
+        database.drop(name, instead=usual)
 
 
 @pytest.fixture
