@@ -37,6 +37,10 @@ def _hashed(password: str) -> str:
     return make_password(password)
 
 
+def _with_hash(values: dict[str, Any]) -> dict[str, Any]:
+    return {**values, "password": _hashed(values.get("password", PASSWORD))}
+
+
 class UserFactory(DjangoModelFactory[User]):
     """A person with a password."""
 
@@ -49,8 +53,11 @@ class UserFactory(DjangoModelFactory[User]):
 
     @classmethod
     def _create(cls, model_class: type[User], *args: Any, **kwargs: Any) -> User:
-        password = kwargs.pop("password", PASSWORD)
-        return User.objects.create(**kwargs, password=_hashed(password))
+        return User.objects.create(**_with_hash(kwargs))
+
+    @classmethod
+    def _build(cls, model_class: type[User], *args: Any, **kwargs: Any) -> User:
+        return User(**_with_hash(kwargs))
 
 
 class ApplicationFactory(DjangoModelFactory[Application]):

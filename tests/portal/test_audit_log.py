@@ -278,16 +278,7 @@ def test_the_page_needs_few_queries(cast, django_assert_max_num_queries):
         client.get(URL, {"text": "event", "who": "jo"})
 
 
-@pytest.mark.parametrize(
-    "wanted",
-    [
-        AuditFilter(),
-        AuditFilter(event="member:invited"),
-        AuditFilter(since=dt.date(2025, 1, 1), until=dt.date(2025, 1, 2)),
-        AuditFilter(text="nowhere"),
-    ],
-)
-def test_a_page_is_read_through_an_index(cast, wanted):
+def test_a_page_is_read_through_an_index(cast, subtests):
     """A plan that sorts, or scans the table, would not stay fast at a million rows."""
     start = dt.datetime(2025, 1, 1, tzinfo=dt.UTC)
     AuditEvent.objects.bulk_create(
@@ -297,8 +288,20 @@ def test_a_page_is_read_through_an_index(cast, wanted):
     _events(cast, 10)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE portal_auditevent")
+
+    for wanted in (
+        AuditFilter(),
+        AuditFilter(event="member:invited"),
+        AuditFilter(since=dt.date(2025, 1, 1), until=dt.date(2025, 1, 2)),
+        AuditFilter(text="nowhere"),
+    ):
+        with subtests.test(wanted=wanted):
+            _read_through_an_index(cast.application, wanted)
+
+
+def _read_through_an_index(application, wanted):
     with CaptureQueriesContext(connection) as queries:
-        audit_page(cast.application, wanted)
+        audit_page(application, wanted)
 
     for query in queries:
         if "LIMIT 1" in query["sql"] and "OFFSET" not in query["sql"]:

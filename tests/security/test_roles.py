@@ -354,10 +354,11 @@ def test_everybody_gets_what_their_role_allows_d1(world, name):
     found: dict[str, Rule] = {"get": {}, "post": {}}
 
     for who in PEOPLE:
+        client = world.cast.client(who)
         for method, outcomes in found.items():
             # Not atomic(): code that insists on the outermost transaction must run as it does for people.
             before = transaction.savepoint()
-            response = getattr(world.cast.client(who), method)(url, {"nothing": "1"})
+            response = getattr(client, method)(url, {"nothing": "1"})
             transaction.savepoint_rollback(before)
             outcomes[who] = _outcome(response)
 
