@@ -238,17 +238,18 @@ def _contexts(browser: Browser, url: str, world: World) -> Iterator[tuple[str, B
 
 
 @pytest.fixture
-def open_page(world: World) -> Iterator[Callable[[str], Page]]:
-    pages = []
+def open_page(world: World) -> Callable[[str], Page]:
+    """Give everybody one tab for all their pages: each new one is a process more, which has read none of our files."""
 
     def open_page(who: str) -> Page:
-        pages.append(world.contexts[who].new_page())
-        watch(pages[-1])
-        return pages[-1]
+        page = world.pages.get(who)
+        if page is None:
+            page = world.pages[who] = world.contexts[who].new_page()
+            watch(page)
+        errors_of(page).clear()
+        return page
 
-    yield open_page
-    for page in pages:
-        page.close()
+    return open_page
 
 
 @pytest.mark.parametrize("name", LOOKS)

@@ -51,7 +51,7 @@ from tokens.models.connect import SessionStatus
 from tokens.webhooks import endpoints
 
 if TYPE_CHECKING:
-    from playwright.sync_api import BrowserContext
+    from playwright.sync_api import BrowserContext, Page
 
     from providers.models import ProviderConfig
 
@@ -71,6 +71,7 @@ class World:
     link: str
     # A browser profile each.
     contexts: dict[str, BrowserContext] = field(default_factory=dict)
+    pages: dict[str, Page] = field(default_factory=dict)
 
     def grant(self, end_user: str) -> Grant:
         """Return the connection of an end user."""
