@@ -47,9 +47,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-@pytest.fixture
-def servers(folder: Path) -> Iterator[EmbeddedServers]:
-    servers = start(folder)
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServers]:
+    """Start servers for the tests that leave them as they were."""
+    servers = start(tmp_path_factory.mktemp("embedded") / "data")
     yield servers
     servers.stop()
 
