@@ -295,7 +295,7 @@ def test_a_page_is_read_through_an_index(cast, subtests):
         AuditFilter(since=dt.date(2025, 1, 1), until=dt.date(2025, 1, 2)),
         AuditFilter(text="nowhere"),
     ):
-        with subtests.test(wanted=wanted):
+        with subtests.test(wanted=str(wanted)):
             _read_through_an_index(cast.application, wanted)
 
 
