@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,24 +28,36 @@ if TYPE_CHECKING:
     from tests.processes import Processes
 
 
-# Tests that wait for real processes and browsers. They begin first, so that at the end no core waits for the other.
+# Tests that wait for real processes and browsers. They begin first, in this order, and then the longest modules: at
+# the end no core is to wait for the other.
 LONG_WAITS = (
     "faults/",
+    "browser/",
     "journeys/",
     "portal/test_up",
     "portal/test_embedded",
+    "docs/",
     "security/test_key",
     "security/test_wrong",
-    "browser/",
+    "tokens/test_gate",
 )
+# Tests in a module.
+LONG_MODULE = 50
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put what takes longest in front, after the order was shuffled."""
-    items.sort(key=lambda item: not any(part in item.nodeid for part in LONG_WAITS))
+    sizes = Counter(item.path for item in items)
+    waits = {
+        path: next(
+            (place for place, part in enumerate(LONG_WAITS) if part in path.as_posix()), len(LONG_WAITS)
+        )
+        for path in sizes
+    }
+    items.sort(key=lambda item: (waits[item.path], sizes[item.path] < LONG_MODULE))
     for item in items:
-        if any(part in item.nodeid for part in LONG_WAITS):
+        if waits[item.path] < len(LONG_WAITS):
             # Once more, and said in the summary: a loaded machine can be too slow for a browser's or a process's turn.
             item.add_marker(pytest.mark.flaky(reruns=1))
 
