@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from portal import api_keys
@@ -281,6 +282,8 @@ def test_a_token_that_must_be_refreshed_first_is_left_to_the_ordinary_way(
 ):
     # The half-life rule: of a token that lives 100 s no more than 50 s are asked for.
     tokens = sandbox.mint(config.client_id, account="jo")[0]
+    # The hot path takes the connection that it finds, unless that is older than CONN_MAX_AGE, as a test's may be.
+    connection.close()
     now = database_now()
     grant = GrantFactory(
         provider_config=config,
@@ -289,7 +292,6 @@ def test_a_token_that_must_be_refreshed_first_is_left_to_the_ordinary_way(
         access_expires_at=now + timedelta(seconds=left + 0.5),
         refreshed_at=now - timedelta(seconds=lives - left),
     )
-    caller.get(f"grants/{grant.pk}")  # The connection that the hot path wants to find.
 
     response = caller.get(f"grants/{grant.pk}/token", min_ttl=min_ttl)
 
