@@ -39,7 +39,8 @@ def make(name: str) -> None:
                 _drop(cursor, old)
             _migrate(cursor, f"{prefix}unfinished")
             cursor.execute(f'ALTER DATABASE "{prefix}unfinished" RENAME TO "{migrated}"')
-        _drop(cursor, name)
+        # Not by force: another session, with the same DATABASE_URL, may be at its tests.
+        cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
         cursor.execute(f'CREATE DATABASE "{name}" TEMPLATE "{migrated}"')
     _connect_to(name)
 
