@@ -54,4 +54,11 @@ class Migration(migrations.Migration):
                 to="providers.providerconfig",
             ),
         ),
+        # On the way back: what has outlived its provider can't be kept.
+        migrations.RunSQL(
+            migrations.RunSQL.noop,
+            "DELETE FROM tokens_upstreamrevocation x WHERE NOT EXISTS ("
+            "SELECT FROM tokens_grant g WHERE g.id = x.grant_id AND g.application_id = x.application_id"
+            " AND g.provider_config_id = x.provider_config_id)",
+        ),
     ]
