@@ -69,7 +69,9 @@ def revoke_all_of_provider(config: ProviderConfig, actor: Actor) -> None:
 def revoke_all_of_application(application: Application, actor: Actor) -> None:
     """End an application's grants at their providers before they are deleted with it."""
     for config in application.provider_configs.select_related("application"):
-        revoke_all_of_provider(config, actor)
+        erase_all_of_provider(config)
+    # Once for all: each proposal goes on until nothing is due, and would keep a worker from other tasks.
+    upstream.hint()
 
 
 def _token_to_revoke(grant: Grant) -> str | None:

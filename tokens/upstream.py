@@ -58,11 +58,11 @@ TASK = "tokens.tasks.end_upstream"
 
 _TAKE = """
 UPDATE tokens_upstreamrevocation SET next_try_at = statement_timestamp() + %(lease)s
-WHERE id IN (
+WHERE id = ANY(ARRAY(
     SELECT id FROM tokens_upstreamrevocation WHERE next_try_at <= statement_timestamp()
         AND NOT coalesce(provider_config_id = ANY(%(left_alone)s::uuid[]), false)
     ORDER BY next_try_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-)
+))
 RETURNING id
 """
 
@@ -181,8 +181,8 @@ def retry_due(*, budget: timedelta = BUDGET) -> timedelta | None:
 
 
 def hint(after: timedelta = timedelta(0)) -> None:
-    """Have a worker try what is due, if anything is, before housekeeping comes round."""
-    if UpstreamRevocation.objects.filter(next_try_at__lte=Now()).exists():
+    """Have a worker try what is due, if anything is by then, before housekeeping comes round."""
+    if UpstreamRevocation.objects.filter(next_try_at__lte=Now() + after).exists():
         propose(TASK, expires=settings.PROPOSAL_LIFE_S, after=after)
 
 
