@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 GROUP = 1000
 # What a message about a grant is made of.
 TOLD = ("end_user", "label", "confirmed_at", "provider_config")
-# In the order in which everybody locks grants: a refresh under way is committed before, and its tokens are seen, or not at all.
-LOCK = "SELECT count(*) FROM (SELECT FROM tokens_grant WHERE provider_config_id = %(config)s ORDER BY id FOR UPDATE) g"
+# In the order in which everybody locks: a consent or a refresh under way is committed before, and its tokens are seen, or
+# not at all.
+LOCKS = (
+    (
+        "SELECT count(*) FROM (SELECT FROM tokens_connectsession"
+        " WHERE provider_config_id = %(config)s AND status IN ('open', 'choosing') ORDER BY id FOR UPDATE) s"
+    ),
+    "SELECT count(*) FROM (SELECT FROM tokens_grant WHERE provider_config_id = %(config)s ORDER BY id FOR UPDATE) g",
+)
 STATEMENTS = (
     (
         "DELETE FROM tokens_granttokens x USING tokens_grant g"
@@ -69,7 +76,8 @@ def erase_all_of_provider(config: ProviderConfig) -> None:
     What must be ended at the provider is written down.
     """
     with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(LOCK, {"config": config.pk})
+        for lock in LOCKS:
+            cursor.execute(lock, {"config": config.pk})
         _tell_of_all(config)
         upstream.write_down_all(config)
         for statement in STATEMENTS:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from django.db import DataError
+from django.db import DataError, transaction
 from django.urls import reverse
 
 from portal import applications
@@ -19,13 +19,15 @@ from providers.models import ProviderConfig
 from providers.oauth import TokenSet
 from providers.remove import remove
 from tests.factories import CANARY, PASSWORD, GrantFactory, ProviderConfigFactory, database_now
-from tests.threads import in_thread
+from tests.threads import in_thread, wait_for_locks
 from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_one
 from tokens.commit import commit
-from tokens.models import Grant, Trigger, UpstreamRevocation
+from tokens.models import Confirmation, ConnectSession, Grant, Trigger, UpstreamRevocation
 from tokens.results import Result
 from tokens.revoke import revoke
+from tokens.sessions import open_session
+from tokens.tasks import end_upstream
 from tokens.upstream import PAUSES, retry_due
 
 if TYPE_CHECKING:
@@ -186,16 +188,38 @@ def test_two_who_delete_at_once_and_a_worker_that_ends_do_it_once(
     assert len(sandbox.ledger(REVOKE)) == 6
 
 
+def test_a_consent_that_is_just_being_stored_is_waited_for_and_ended_too(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    repaired = GrantFactory(provider_config=hub)
+    session, _ = open_session(hub, end_user="user-1", confirmation=Confirmation.MEMBER, actor=SYSTEM)
+
+    with transaction.atomic():
+        ConnectSession.objects.select_for_update().get(pk=session.pk)
+        deletion = in_thread(partial(remove, hub, actor=SYSTEM))
+        wait_for_locks(1)
+        Grant.objects.select_for_update(nowait=True).get(pk=repaired.pk)
+        GrantFactory(provider_config=hub)
+    deletion.result()
+    retry_due()
+
+    assert not Grant.objects.exists()
+    assert len(sandbox.ledger(REVOKE)) == 2
+
+
 def test_a_provider_that_asks_to_slow_down_is_given_the_time_and_no_try_is_lost(
     hub: ProviderConfig, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tokens.upstream.BATCH", 2)
     GrantFactory.create_batch(3, provider_config=hub)
-    sandbox.fault("status_before", on=REVOKE, status=429, retry_after=7, times=3)
+    sandbox.fault("status_before", on=REVOKE, status=429, retry_after=7, times=4)
     said_at_once = revoke(GrantFactory(provider_config=hub), actor=SYSTEM).upstream_revocation
     remove(hub, actor=SYSTEM)
 
-    after = retry_due()
+    proposed: list[timedelta] = []
+    monkeypatch.setattr("tokens.upstream.propose", lambda *_, after, **__: proposed.append(after))
+    end_upstream()
+    end_upstream()
     asked, tries = (
         len(sandbox.ledger(REVOKE)),
         set(UpstreamRevocation.objects.values_list("tries", flat=True)),
@@ -203,7 +227,7 @@ def test_a_provider_that_asks_to_slow_down_is_given_the_time_and_no_try_is_lost(
     due_now()
 
     assert said_at_once == "the provider answered with status 429; we try again"
-    assert (after, asked, tries) == (timedelta(seconds=7), 3, {0})
+    assert (proposed, asked, tries) == ([timedelta(seconds=7)] * 2, 4, {0})
     assert retry_due() is None
     assert not UpstreamRevocation.objects.exists()
 
