@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from celery import shared_task
 
+from portal.audit_seals import seal_events
 from tokens import upstream
 from tokens.breaker import tell_everybody
 from tokens.engine import drain
@@ -45,8 +46,9 @@ def end_upstream() -> None:
 
 @shared_task(ignore_result=True)
 def housekeeping() -> None:
-    """Erase what has had its time."""
+    """Erase what has had its time, and seal the audit log."""
     tidy()
     # It proposes no more of itself: what a deletion set going goes on beside it.
     upstream.retry_due()
     mail_about_disabled()
+    seal_events(budget=A_TURN)

@@ -3,6 +3,7 @@
 from portal.models.api_keys import ApiKey
 from portal.models.applications import Application, ApplicationLogo, Invitation, Membership, Role
 from portal.models.audit import AuditEvent, Event
+from portal.models.audit_seals import AuditKey, AuditSeal
 from portal.models.instance import Instance
 from portal.models.keys import KeyCheck
 from portal.models.people import User
@@ -13,6 +14,8 @@ __all__ = [
     "Application",
     "ApplicationLogo",
     "AuditEvent",
+    "AuditKey",
+    "AuditSeal",
     "Event",
     "Instance",
     "Invitation",

@@ -90,7 +90,7 @@ class AuditEvent(models.Model):
     """One thing that was done.
 
     There are no foreign keys: the log outlives what it tells of. The database refuses to change or delete a row
-    (a trigger of the first migration), for superusers too (G3).
+    (a trigger of the second migration), for superusers too, and seals show it if one is (portal/audit_seals.py; G3).
     """
 
     at = models.DateTimeField(db_default=Now(), editable=False)

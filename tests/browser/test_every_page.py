@@ -18,6 +18,7 @@ from tests.browser import world as worlds
 from tests.browser.conftest import serving, session_cookie
 from tests.browser.looks import errors_of, look, watch
 from tests.browser.world import BROWSER, LONG_USER, World
+from tests.database import truncate
 from tests.factories import PASSWORD
 from tests.tokens.connecting import path_of
 from tokens.failures import FAILURES
@@ -211,7 +212,7 @@ def world(
             context.close()
         # What migrations put there stays: other tests come after these.
         with connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {', '.join(empty)}")
+            truncate(cursor, empty)
         # Playwright's loop has a connection of its own, which nobody else would close.
         connection.close()
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 from portal import api_keys, encryption, rotate
 from portal.audit import SYSTEM
 from portal.encryption import Place, header_of, seal
-from portal.models import WebhookEndpoint
+from portal.models import AuditKey, WebhookEndpoint
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory
 from tests.processes import test_database_url
 from tokens.models import AuthorizationRequest, ConnectSession, GrantTokens, KeptAnswer, UpstreamRevocation
@@ -54,8 +54,9 @@ def fill_every_sealed_column(cast: Any) -> list[tuple[models.Model, str]]:
     again = UpstreamRevocation.objects.create(
         application=cast.application, provider_config=config, grant=grant
     )
+    audit_key = AuditKey.objects.create()
     rows: dict[type[models.Model], models.Model] = {
-        type(row): row for row in (config, grant.tokens, session, request, endpoint, answer, again)
+        type(row): row for row in (config, grant.tokens, session, request, endpoint, answer, again, audit_key)
     }
     filled = []
     for model in rotate.sealed_models():

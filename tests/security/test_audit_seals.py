@@ -1,0 +1,196 @@
+"""Whoever changes the audit log behind the portal's back is found out (G3)."""
+
+from __future__ import annotations
+
+import io
+import logging
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+
+from portal import audit_seals
+from portal.audit import SYSTEM, record
+from portal.audit_seals import COLUMNS, seal_events
+from portal.models import AuditEvent, AuditKey, AuditSeal, Event
+from tests.factories import database_now
+from tests.security.sealed import new_key
+from tests.threads import in_thread
+
+# An event with the time of another.
+ADD = """
+INSERT INTO portal_auditevent (at, application_name, event, actor_kind, actor_id, actor_name, subject_kind, subject_id,
+    subject_name, detail, request_id)
+SELECT at, '', event, actor_kind, '', 'y', '', '', '', '{{}}', '' FROM portal_auditevent WHERE id = {id}
+"""
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def write(*minutes_ago: float, name: str = "x") -> list[AuditEvent]:
+    now = database_now()
+    return [
+        AuditEvent.objects.create(
+            at=now - timedelta(minutes=minutes),
+            event=Event.EXPORTED,
+            actor_kind="system",
+            actor_name=name,
+            detail={"of": 'a\tb\n\\N "quoted"'},
+        )
+        for minutes in minutes_ago
+    ]
+
+
+def change(*statements: str) -> None:
+    """Do what the owner of the tables can, without triggers."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute("SET LOCAL session_replication_role = replica")
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def check(**options: Any) -> str:
+    """Return the one line of a check that finds all well."""
+    out = io.StringIO()
+    call_command("check_audit", stdout=out, **options)
+    (line,) = out.getvalue().splitlines()
+    return line
+
+
+def found_by_check(**options: Any) -> str:
+    """Return what a check says that ends with 1."""
+    errors = io.StringIO()
+    with pytest.raises(SystemExit) as end:
+        call_command("check_audit", stderr=errors, **options)
+    assert end.value.code == 1
+    return errors.getvalue()
+
+
+@pytest.fixture
+def sealed(transactional_db: None, monkeypatch: pytest.MonkeyPatch) -> list[AuditEvent]:
+    """Write seven events and seal them, three with a seal."""
+    monkeypatch.setattr(audit_seals, "MOST_EVENTS", 3)
+    events = write(60, 50, 40, 30, 20, 10, 5)
+    seal_events()
+    return events
+
+
+def test_seals_hold_every_event_of_the_past_and_the_check_says_so_in_one_line_g3(
+    sealed: list[AuditEvent], caplog: pytest.LogCaptureFixture
+) -> None:
+    write(0.1)
+    caplog.set_level(logging.INFO, "portal.audit_seals")
+
+    seal_events()
+
+    counts = list(AuditSeal.objects.order_by("id").values_list("events", flat=True))
+    assert (sum(counts), counts[:2]) == (7, [3, 3])
+    line = check()
+    last = bytes(AuditSeal.objects.latest("id").digest).hex()
+    assert line.startswith("All is well: 7 audit events until ")
+    assert line.endswith(f"Not sealed yet: 1. Last seal: {last}")
+    assert f": {last}" in caplog.messages[-1]
+    assert set(COLUMNS) == {field.column for field in AuditEvent._meta.fields}
+
+
+@pytest.mark.parametrize(
+    ("statement", "words"),
+    [
+        (
+            "UPDATE portal_auditevent SET actor_name = 'y' WHERE id = {id}",
+            "3 are there now: at least one changed",
+        ),
+        ("DELETE FROM portal_auditevent WHERE id = {id}", "2 are there now: 1 gone"),
+        (ADD, "4 are there now: 1 added afterwards"),
+    ],
+    ids=["changed", "deleted", "added"],
+)
+def test_what_was_done_to_sealed_events_is_found_and_where_g3(
+    sealed: list[AuditEvent], statement: str, words: str
+) -> None:
+    change(statement.format(id=sealed[4].pk))
+
+    told = found_by_check()
+
+    first, second = AuditSeal.objects.order_by("id")[:2]
+    assert told.count("audit events were sealed") == 1
+    assert told.startswith(f"From {first.until:%Y-%m-%d %H:%M:%S.%f} UTC until {second.until:%Y-%m-%d %H:%M}")
+    assert f"3 audit events were sealed, {words}" in told
+    # Once that is looked into, the rest can be checked by itself.
+    assert check(since=f"{second.until:%Y-%m-%d %H:%M:%S.%f} UTC").startswith("All is well: 1 audit events")
+
+
+def test_events_that_nobody_seals_are_told_of_g3(transactional_db: None) -> None:
+    write(60)
+    assert check() == "No seal to check. Workers make them every ten minutes. Not sealed yet: 1."
+    write(25 * 60)
+
+    assert found_by_check().startswith("Nothing was sealed for more than a day: events since 20")
+
+
+def test_newest_seals_that_were_taken_away_are_missed_by_whoever_noted_one_g3(
+    sealed: list[AuditEvent],
+) -> None:
+    noted = check().rsplit(" ", 1)[1]
+    assert check(expect=noted)
+    second = AuditSeal.objects.order_by("id")[1]
+    change(
+        f"DELETE FROM portal_auditseal WHERE id >= {second.pk}",
+        f"DELETE FROM portal_auditevent WHERE id >= {sealed[3].pk}",
+    )
+
+    assert check().startswith("All is well: 3 audit events")
+    assert found_by_check(expect=noted).startswith("The seal that you expect is not there.")
+
+
+def test_an_event_of_a_transaction_that_is_still_open_is_not_lost_g3(transactional_db: None) -> None:
+    write(30)
+    began = database_now()
+
+    def seal_and_check() -> tuple[str, Any]:
+        seal_events()
+        return check(), AuditSeal.objects.get().until
+
+    # A minute later, as far as sealing knows.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audit_seals, "MARGIN", timedelta(0))
+        with transaction.atomic():
+            record(Event.EXPORTED, actor=SYSTEM)
+            line, until = in_thread(seal_and_check).result(timeout=30)
+        assert line.startswith("All is well: 1 audit events")
+        assert until < began + timedelta(seconds=5)
+        assert until <= AuditEvent.objects.latest("id").at
+
+        seal_events()
+
+    assert check().startswith("All is well: 2 audit events")
+
+
+def test_seals_outlive_the_keys_of_their_time_and_need_one_g3(
+    sealed: list[AuditEvent], settings: Any
+) -> None:
+    settings.ENCRYPTION_KEYS = [new_key("new"), *settings.ENCRYPTION_KEYS]
+    call_command("rotate_keys", stdout=io.StringIO())
+    settings.ENCRYPTION_KEYS = settings.ENCRYPTION_KEYS[:1]
+
+    assert check().startswith("All is well: 7 audit events")
+
+    # Who can only write to the database puts another key there, or none: that is no way to seals of one's own.
+    AuditKey.objects.all().delete()
+    with pytest.raises(CommandError, match="is gone: the row of portal_auditkey"):
+        check()
+    change("UPDATE portal_auditseal SET until = until - interval '1 hour'")
+    with pytest.raises(audit_seals.AuditKeyError):
+        seal_events()
+    assert not AuditKey.objects.exists()
+
+
+@pytest.mark.parametrize("table", ["portal_auditevent", "portal_auditseal"])
+@pytest.mark.parametrize("statement", ["UPDATE {} SET id = -id", "DELETE FROM {}", "TRUNCATE {}"])
+def test_the_owner_changes_neither_events_nor_seals_by_accident_g3(
+    sealed: list[AuditEvent], table: str, statement: str
+) -> None:
+    with pytest.raises(Exception, match="never changed or deleted"), connection.cursor() as cursor:
+        cursor.execute(statement.format(table))
