@@ -37,7 +37,7 @@ DOCUMENTS = {
     "docs/concepts.md": (0, 0),
     "docs/connect-js.md": (0, 2),
     "docs/monitoring.md": (0, 2),
-    "docs/production.md": (3, 1),
+    "docs/production.md": (4, 1),
     "docs/providers.md": (0, 2),
     "docs/quickstart.md": (1, 0),
     "docs/reliability.md": (0, 0),

@@ -1,23 +1,31 @@
-"""Whoever changes the audit log behind the portal's back is found out (G3)."""
+"""Whoever changes the audit log behind the portal's back is found out, and the portal's own role cannot (G3)."""
 
 from __future__ import annotations
 
 import io
 import logging
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection, transaction
+from django.db import ProgrammingError, connection, transaction
 
 from portal import audit_seals
 from portal.audit import SYSTEM, record
 from portal.audit_seals import COLUMNS, seal_events
 from portal.models import AuditEvent, AuditKey, AuditSeal, Event
-from tests.factories import database_now
+from tests.factories import CLIENT_SECRET, ApplicationFactory, GrantFactory, database_now
 from tests.security.sealed import new_key
 from tests.threads import in_thread
+from tokens.engine import drain
+from tokens.models import Grant
+from tokens.tasks import housekeeping
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from providers.sandbox.thread import SandboxThread
 
 # An event with the time of another.
 ADD = """
@@ -194,3 +202,90 @@ def test_the_owner_changes_neither_events_nor_seals_by_accident_g3(
 ) -> None:
     with pytest.raises(Exception, match="never changed or deleted"), connection.cursor() as cursor:
         cursor.execute(statement.format(table))
+
+
+@pytest.fixture
+def role(transactional_db: None) -> Iterator[str]:
+    """Make a role that owns nothing, and give it what the portal needs."""
+    name = f"{connection.settings_dict['NAME']}_web"
+    with connection.cursor() as cursor:
+        cursor.execute(f'CREATE ROLE "{name}"')
+    call_command("database_role", name, stdout=io.StringIO())
+    yield name
+    with connection.cursor() as cursor:
+        cursor.execute(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+
+
+@pytest.fixture
+def as_role(role: str) -> Iterator[None]:
+    """Let every connection of this process have only that role's rights."""
+    connection.close()
+    connection.settings_dict["OPTIONS"]["assume_role"] = role
+    yield
+    connection.close()
+    del connection.settings_dict["OPTIONS"]["assume_role"]
+
+
+@pytest.mark.usefixtures("as_role")
+def test_the_portal_runs_as_a_role_that_cannot_change_the_audit_log_g3(sandbox: SandboxThread) -> None:
+    application = ApplicationFactory()
+    record(Event.APPLICATION_CREATED, actor=SYSTEM, application=application)
+    write(30)
+    grant = GrantFactory(revoked=True)
+    config = grant.provider_config
+    sandbox.register_client(config.client_id, CLIENT_SECRET)
+    minted = sandbox.mint(config.client_id, account="jo")[0]
+    due = GrantFactory(provider_config=config, due=True, refresh_token=minted["refresh_token"])
+
+    drain()
+    housekeeping()
+    application.delete()
+
+    assert Grant.objects.get(pk=due.pk).gen == 1
+    assert check().startswith("All is well: 1 audit events")
+    for statement in (
+        "SET portal.audit_retention = 'on'; DELETE FROM portal_auditevent",
+        "UPDATE portal_auditevent SET actor_name = 'y'",
+        "TRUNCATE portal_auditevent",
+        "ALTER TABLE portal_auditevent DISABLE TRIGGER audit_is_append_only",
+        "DELETE FROM portal_auditseal",
+        "UPDATE portal_auditseal SET events = 0",
+        "DELETE FROM portal_auditkey",
+        "DELETE FROM django_migrations",
+        "SET session_replication_role = replica",
+    ):
+        with (
+            pytest.raises(ProgrammingError, match=r"permission denied|must be owner"),
+            connection.cursor() as cursor,
+        ):
+            cursor.execute(statement)
+
+
+def test_nothing_is_sealed_while_a_transaction_hides_when_it_began_g3(
+    role: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "portal.audit_seals")
+    write(30)
+
+    def seal_as_role() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute(f'SET ROLE "{role}"')
+        seal_events()
+        return AuditSeal.objects.count()
+
+    with transaction.atomic():
+        record(Event.EXPORTED, actor=SYSTEM)
+        assert in_thread(seal_as_role).result(timeout=30) == 0
+
+    assert "a transaction is open that hides when it began" in caplog.text
+    assert in_thread(seal_as_role).result(timeout=30) == 1
+
+
+def test_no_role_gets_rights_that_could_change_the_audit_log_anyway_g3(role: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f'GRANT "{connection.settings_dict["USER"] or "postgres"}" TO "{role}"')
+
+    with pytest.raises(CommandError, match="owners can do everything"):
+        call_command("database_role", role)
+    with pytest.raises(CommandError, match="There is no role 'nobody'"):
+        call_command("database_role", "nobody")
