@@ -12,6 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from portal.access import Permission, application_for, is_allowed
 from portal.audit import member_of
+from portal.instance import is_foreign
 from providers import configure
 from providers.catalog_loader import catalog
 from providers.forms import ProviderForm
@@ -172,7 +173,8 @@ def provider_delete(request: PortalRequest, slug: str, provider_id: str) -> Http
 
 @reauthentication_required  # type: ignore[untyped-decorator]  # A borrowed browser must not be enough (G10).
 def _delete(request: PortalRequest, config: ProviderConfig) -> HttpResponse:
-    can_end = config.can_be_told_to_end
+    # A copy of the database asks nobody.
+    can_end = config.can_be_told_to_end and not is_foreign()
     if request.method == "POST":
         count = remove(config, actor=member_of(request))
         gone = {0: "It had no connections.", 1: "1 connection went with it."}
