@@ -22,14 +22,20 @@ def revoke(grant: Grant, *, actor: Actor, reason: str = "", event: Event = Event
     """Erase a grant's tokens and mark it revoked, then try to end it at the provider too.
 
     Returns the grant with `upstream_revocation` saying what the provider answered; where it gave no good answer it is
-    asked again later (tokens/upstream.py). Revoking twice changes nothing.
+    asked again later (tokens/upstream.py). Revoking twice, or what was erased meanwhile, changes nothing.
     """
     with transaction.atomic():
-        grant = (
+        found = (
             Grant.objects.select_for_update(of=("self",))
             .select_related("provider_config__application")
-            .get(pk=grant.pk)
+            .filter(pk=grant.pk)
+            .first()
         )
+        if found is None:
+            # Erased with its provider while we waited for it.
+            grant.status = GrantStatus.REVOKED
+            return grant
+        grant = found
         if grant.status == GrantStatus.REVOKED:
             return grant
         token = _token_to_revoke(grant)

@@ -13,6 +13,7 @@ from django.urls import reverse
 from portal import applications
 from portal.audit import SYSTEM
 from portal.encryption import unseal
+from portal.instance import note_first_start
 from portal.models import AuditEvent, Event
 from portal.rotate import rotate
 from providers.models import ProviderConfig
@@ -23,7 +24,7 @@ from tests.threads import in_thread, wait_for_locks
 from tests.tokens.made_up import made_up_provider
 from tokens.claim import claim_one
 from tokens.commit import commit
-from tokens.models import Confirmation, ConnectSession, Grant, Trigger, UpstreamRevocation
+from tokens.models import Confirmation, ConnectSession, Grant, GrantStatus, Trigger, UpstreamRevocation
 from tokens.results import Result
 from tokens.revoke import revoke
 from tokens.sessions import open_session
@@ -128,7 +129,7 @@ def test_a_deleted_provider_is_asked_to_end_every_connection_whatever_became_of_
 
 
 def test_the_page_says_what_becomes_of_connections_that_a_provider_can_end(
-    hub: ProviderConfig, sandbox: SandboxThread, cast: Cast
+    hub: ProviderConfig, sandbox: SandboxThread, cast: Cast, settings: Any
 ) -> None:
     ProviderConfig.objects.filter(pk=hub.pk).update(application=cast.application)
     hub = ProviderConfig.objects.get(pk=hub.pk)
@@ -138,9 +139,15 @@ def test_the_page_says_what_becomes_of_connections_that_a_provider_can_end(
     client, url = cast.client("owner"), reverse("provider-delete", args=["acme-tasks", "plainhub"])
     client.post(reverse("account_reauthenticate"), {"password": PASSWORD})
 
+    settings.INSTANCE_ID = "the original"
+    note_first_start()
+    settings.INSTANCE_ID = "a copy"
+    on_a_copy = client.get(url).content.decode()
+    settings.INSTANCE_ID = "the original"
     asked = client.get(url).content.decode()
     done = client.post(url, follow=True).content.decode()
 
+    assert "The provider itself is not told" in on_a_copy
     assert "Plainhub is asked to end the access of each" in asked
     assert "1 connection went with it. Plainhub is now asked to end the access of each" in done
     assert sandbox.ledger(REVOKE) == []
@@ -203,6 +210,7 @@ def test_a_consent_that_is_just_being_stored_is_waited_for_and_ended_too(
     deletion.result()
     retry_due()
 
+    assert revoke(repaired, actor=SYSTEM).status == GrantStatus.REVOKED
     assert not Grant.objects.exists()
     assert len(sandbox.ledger(REVOKE)) == 2
 
