@@ -12,6 +12,7 @@ from portal.encryption import unseal
 from providers import http, oauth
 from providers.remove import remove
 from providers.spec import Outcome
+from tests.factories import MembershipFactory
 from tests.tokens.connecting import Browser, only_grant, opened, query_of
 from tests.tokens.made_up import SCOPES, made_up_provider
 from tokens.confirm import confirm
@@ -22,6 +23,8 @@ from tokens.upstream import retry_due
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from django.test import Client
 
     from providers.models import ProviderConfig
     from providers.sandbox.thread import SandboxThread
@@ -127,6 +130,16 @@ def test_the_end_users_own_page_says_what_this_provider_did(
 
     assert "Plainhub ends the access at once." in page
     assert "Plainhub says that it has ended the access, too." in page
+
+
+def test_no_page_speaks_of_sites_where_the_provider_has_none(grant: Grant, client: Client) -> None:
+    member = MembershipFactory(application=grant.application)
+    client.force_login(member.user, backend="django.contrib.auth.backends.ModelBackend")
+
+    page = client.get(reverse("grant-detail", args=[grant.application.slug, grant.pk])).content.decode()
+
+    assert "<h2>Account</h2>" in page
+    assert "<dt>Sites</dt>" not in page
 
 
 def test_a_refresh_token_that_was_revoked_there_needs_a_reconnect_and_reconnecting_repairs_it(
