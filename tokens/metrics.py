@@ -16,6 +16,7 @@ from portal.instance import is_foreign
 from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from tokens import backlog, latency
 from tokens.clock import database_now
+from tokens.models import UpstreamRevocation
 from tokens.webhooks.metrics import webhook_metrics
 
 if TYPE_CHECKING:
@@ -37,16 +38,25 @@ OURS = ["application", "provider"]
 
 
 class DatabaseCollector:
-    """Reads everything anew at each scrape, in five statements."""
+    """Reads everything anew at each scrape, in six statements."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; while the database is gone only that it is."""
         try:
-            found = [*_counters(), *_states(), *webhook_metrics()]
+            found = [*_counters(), *_states(), _still_to_end(), *webhook_metrics()]
         except DatabaseError:
             found = []
         yield GaugeMetricFamily("portal_database_up", "Whether the database answers.", 1 if found else 0)
         yield from found
+
+
+def _still_to_end() -> Metric:
+    waiting: Any = GaugeMetricFamily(
+        "portal_upstream_revocations",
+        "Tokens that were taken back here and that their provider has not ended yet.",
+        UpstreamRevocation.objects.count(),
+    )
+    return waiting  # type: ignore[no-any-return]  # The package says nothing of its types.
 
 
 def _counters() -> list[Metric]:

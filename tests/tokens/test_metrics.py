@@ -14,7 +14,7 @@ from providers.configure import disable
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory, database_now
 from tokens import latency
 from tokens.counts import fold
-from tokens.models import RefreshMinute
+from tokens.models import RefreshMinute, UpstreamRevocation
 
 if TYPE_CHECKING:
     from django.test import Client
@@ -92,6 +92,7 @@ def test_what_is_due_what_wants_somebody_and_what_does_not_work(client, config):
     GrantFactory.create(provider_config=config, needs_reconnect=True)
     GrantFactory.create(provider_config=config, fail_outcome="ambiguous")
     config.note_problem("unreachable")
+    UpstreamRevocation.objects.create()
 
     found = read(client)
 
@@ -105,6 +106,7 @@ def test_what_is_due_what_wants_somebody_and_what_does_not_work(client, config):
         labels(**OURS, why="needs_reconnect"): 1,
         labels(**OURS, why="pending"): 0,
     }
+    assert found["portal_upstream_revocations"] == {(): 1}
     assert found["portal_database_up"] == {(): 1}
     assert abs(found["portal_clock_skew_seconds"][()]) < 10
 
@@ -165,7 +167,7 @@ def test_a_scrape_is_cheap(
         minute(other, number + 1, ago=dt.timedelta(minutes=1))
         GrantFactory.create(provider_config=other, due=True)
 
-    with django_assert_max_num_queries(5):
+    with django_assert_max_num_queries(6):
         client.get("/metrics")
 
 
