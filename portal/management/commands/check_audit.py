@@ -29,7 +29,8 @@ NOT_THERE = (
     "that is not in portal_auditseal says since when, and how many events there were."
 )
 LATE = (
-    "Nothing was sealed for more than a day: events since {since} are not protected. Look whether workers run, and for a "
+    "Events since {since} have waited for their seal for more than a day: they are not protected. A long log takes some hours "
+    "after the update that brings seals. Otherwise look whether workers run, what their logs say of sealing, and for a "
     "transaction that is open since then (pg_stat_activity, xact_start)."
 )
 KEY_GONE = (
