@@ -18,6 +18,7 @@ from django.http import HttpResponse
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from django.contrib.sessions.backends.base import SessionBase
     from django.http import HttpRequest
 
 # In the session: when the person signed in, and when they were last here, both in seconds since 1970.
@@ -40,9 +41,12 @@ class SessionLimitsMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         """End a session that is over, and pass the request on."""
-        if SESSION_KEY in request.session and (reason := _reason_to_end(request)):
-            logout(request)
-            request.signed_out = reason  # type: ignore[attr-defined]
+        if SESSION_KEY in request.session:
+            if reason := reason_to_end(request.session):
+                logout(request)
+                request.signed_out = reason  # type: ignore[attr-defined]
+            else:
+                _note(request)
         return self.get_response(request)
 
     def process_view(
@@ -58,10 +62,10 @@ class SessionLimitsMiddleware:
         return None
 
 
-def _reason_to_end(request: HttpRequest) -> str | None:
-    """Return in words why the session is over, or None. Notes that somebody is here."""
+def reason_to_end(session: SessionBase | dict[str, Any]) -> str | None:
+    """Return in words why a session is over, or None."""
     now, idle = int(time.time()), settings.SESSION_IDLE_MINUTES * 60
-    signed_in, seen = request.session.get(TIMES) or (now, 0)
+    signed_in, seen = session.get(TIMES) or (now, 0)
     if now - signed_in >= settings.SESSION_COOKIE_AGE:
         return f"You were signed out after {settings.SESSION_COOKIE_AGE // 3600} hours. Sign in to go on where you were."
     if idle and seen and now - seen >= idle:
@@ -69,10 +73,15 @@ def _reason_to_end(request: HttpRequest) -> str | None:
             f"You were signed out, because nothing was clicked for {_words(settings.SESSION_IDLE_MINUTES)}. "
             "Sign in to go on where you were."
         )
-    # What a page asks by itself is no sign that somebody is there.
+    return None
+
+
+def _note(request: HttpRequest) -> None:
+    """Note that somebody is here. What a page asks by itself is no sign of that."""
+    now = int(time.time())
+    signed_in, seen = request.session.get(TIMES) or (now, 0)
     if now - seen >= SEEN_EVERY and "X-Poll" not in request.headers:
         request.session[TIMES] = [signed_in, now]
-    return None
 
 
 def _words(minutes: int) -> str:

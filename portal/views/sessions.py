@@ -11,6 +11,8 @@ from django.contrib.sessions.models import Session
 from django.db.models.functions import Now
 from django.views.generic.edit import FormView
 
+from portal.session_limits import reason_to_end
+
 if TYPE_CHECKING:
     from portal.models import User
 
@@ -25,17 +27,19 @@ class SessionListView(ListUserSessionsView):  # type: ignore[misc]
 
 
 def sessions_of(user: User) -> list[UserSession]:
-    """Return where a user is signed in, the oldest first; what has ended since is forgotten."""
+    """Return where a user is signed in, the oldest first; what is over is ended."""
     listed = list(UserSession.objects.filter(user=user).order_by("created_at"))
     keys = [session.session_key for session in listed]
     # A session from before the password was changed opens nothing any more.
     hashes = {user.get_session_auth_hash(), *user.get_session_auth_fallback_hash()}
-    alive = {
-        stored.session_key
-        for stored in Session.objects.filter(session_key__in=keys, expire_date__gt=Now())
-        if stored.get_decoded().get(HASH_SESSION_KEY) in hashes
-    }
-    ended = [session.pk for session in listed if session.session_key not in alive]
-    if ended:
-        UserSession.objects.filter(pk__in=ended).delete()
+    alive = set()
+    for stored in Session.objects.filter(session_key__in=keys, expire_date__gt=Now()):
+        content = stored.get_decoded()
+        if content.get(HASH_SESSION_KEY) in hashes and not reason_to_end(content):
+            alive.add(stored.session_key)
+    over = [key for key in keys if key not in alive]
+    if over:
+        # Both: what is no longer listed can't be signed out here.
+        Session.objects.filter(session_key__in=over).delete()
+        UserSession.objects.filter(session_key__in=over).delete()
     return [session for session in listed if session.session_key in alive]

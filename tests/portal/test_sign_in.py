@@ -25,6 +25,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
+from portal.session_limits import TIMES
 from tests.factories import PASSWORD, UserFactory
 
 if TYPE_CHECKING:
@@ -116,9 +117,15 @@ def test_h1_the_other_sessions_are_listed_and_ended_in_one_step(
     client: Client, user: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     stolen = Client(headers={"user-agent": "Mozilla/5.0 (Windows NT 10.0) Firefox/140.0"})
-    ended = Client(headers={"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"})
+    ended, away = (
+        Client(headers={"user-agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}) for _ in range(2)
+    )
     sign_in(ended)
     Session.objects.all().delete()
+    sign_in(away)
+    session = away.session
+    session[TIMES] = [1, 1]
+    session.save()
     for browser in (stolen, Client(), Client(), Client(), client):
         sign_in(browser)
     with django_assert_max_num_queries(10):
@@ -128,6 +135,7 @@ def test_h1_the_other_sessions_are_listed_and_ended_in_one_step(
 
     assert "Firefox on Windows" in page.text
     assert "Firefox on Linux" not in page.text
+    assert not away.session.exists(session.session_key)
     assert stolen.get(INSIDE).status_code == 302
     assert client.get(INSIDE).status_code == 200
     assert UserSession.objects.filter(user=user).count() == 1
