@@ -50,5 +50,6 @@ def housekeeping() -> None:
     tidy()
     # It proposes no more of itself: what a deletion set going goes on beside it.
     upstream.retry_due()
+    upstream.give_up_old()
     mail_about_disabled()
     seal_events(budget=A_TURN)

@@ -50,6 +50,9 @@ BUDGET = timedelta(seconds=60)
 # Between these is how long a provider is left alone that asks us to slow down (429), which is no try for so long.
 SHORTEST_WAIT, LONGEST_WAIT = timedelta(seconds=2), timedelta(seconds=30)
 PATIENCE = timedelta(days=3)
+# How long a provider is left alone that gives no answer, and how long a token is kept for it at most.
+SILENCE = timedelta(minutes=15)
+KEPT_AT_MOST = timedelta(days=7)
 # So many are taken at once, and so many asked about at a time: a deleted provider may leave a hundred thousand. If each
 # of them hangs until its time-out, a batch is still done within the lease.
 BATCH, AT_A_TIME = 40, 8
@@ -148,13 +151,13 @@ def try_to_end(row: UpstreamRevocation) -> str:
 def retry_due(*, budget: timedelta = BUDGET) -> timedelta | None:
     """Try what is due, for about `budget`. Return after how long to go on, or None if there is nothing to go on with.
 
-    Doing it twice at once is harmless. A provider that gives no answer, or asks us to slow down, is left alone for the
-    rest of the round: it holds up no other, and no worker waits for it.
+    Doing it twice at once is harmless. A provider that asks us to slow down is left alone for the rest of the round, and
+    one that gives no answer for longer, as it may take all of a round to say nothing: neither holds up another.
     """
     if is_foreign():
         return None
     stop = time.monotonic() + budget.total_seconds()
-    left_alone: dict[uuid.UUID | None, timedelta | None] = {}
+    left_alone: dict[uuid.UUID | None, timedelta] = {}
     with ThreadPoolExecutor(AT_A_TIME, thread_name_prefix="upstream") as threads:
         while taken := _take(left_alone):
             if time.monotonic() > stop:
@@ -176,8 +179,20 @@ def retry_due(*, budget: timedelta = BUDGET) -> timedelta | None:
                 if wait := max(map(_asked_to_wait, came)):
                     left_alone[config_id] = wait
                 elif all(isinstance(answer, NoAnswer) for answer in came):
-                    left_alone[config_id] = None
-    return min((wait for wait in left_alone.values() if wait), default=None)
+                    due = UpstreamRevocation.objects.filter(next_try_at__lte=Now())
+                    due.filter(provider_config_id=config_id).update(next_try_at=Now() + SILENCE)
+    return min(left_alone.values(), default=None)
+
+
+def give_up_old() -> None:
+    """Erase what has waited too long: if a provider with many connections is gone, they are not all tried in time."""
+    if is_foreign():
+        return
+    old = UpstreamRevocation.objects.filter(created_at__lt=Now() - KEPT_AT_MOST)
+    Grant.objects.filter(pk__in=old.values("grant_id")).update(
+        upstream_revocation=f"the provider did not end it in {KEPT_AT_MOST.days} days; we gave up"
+    )
+    old.delete()
 
 
 def hint(after: timedelta = timedelta(0)) -> None:

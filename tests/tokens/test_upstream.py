@@ -28,7 +28,7 @@ from tokens.models import Confirmation, ConnectSession, Grant, GrantStatus, Trig
 from tokens.results import Result
 from tokens.revoke import revoke
 from tokens.sessions import open_session
-from tokens.tasks import end_upstream
+from tokens.tasks import end_upstream, housekeeping
 from tokens.upstream import PAUSES, retry_due
 
 if TYPE_CHECKING:
@@ -255,7 +255,26 @@ def test_a_provider_that_does_not_answer_holds_up_no_other(
     assert after is None
     # Two were tried in vain, four were not, and the other provider's is ended.
     assert sorted(UpstreamRevocation.objects.values_list("tries", flat=True)) == [0, 0, 0, 0, 1, 1]
+    # Nor do the four take the next round's time.
+    assert not UpstreamRevocation.objects.filter(next_try_at__lte=database_now()).exists()
     assert len(sandbox.ledger(REVOKE)) == 3
+
+
+def test_what_nobody_came_to_try_is_kept_for_a_week_at_most(
+    hub: ProviderConfig, sandbox: SandboxThread
+) -> None:
+    grants = GrantFactory.create_batch(2, provider_config=hub)
+    sandbox.fault("status_before", on=REVOKE, status=503, times=2)
+    for grant in grants:
+        revoke(grant, actor=SYSTEM)
+    old = UpstreamRevocation.objects.filter(grant=grants[0])
+    old.update(created_at=database_now() - timedelta(days=8))
+
+    housekeeping()
+
+    assert UpstreamRevocation.objects.get().grant_id == grants[1].pk
+    assert said(grants[0]) == "the provider did not end it in 7 days; we gave up"
+    assert said(grants[1]).endswith("we try again")
 
 
 def test_a_deletion_that_fails_leaves_connections_and_no_order_to_end_them(
