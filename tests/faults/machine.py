@@ -106,7 +106,10 @@ class Machine(Hands):
         mine = Flying(claim)
         self._send(mine, fault)
         self._commit([mine])
-        self._pass(pause)
+        if pause:
+            self._pass(pause)
+            # The second try goes as the first: the old token's end is counted from the first.
+            self._work(fault)
         self._read(grant.pk, min_ttl=0, fault=NONE)
         self._recover()
         self._pass(LEEWAY_S - pause / 2)
