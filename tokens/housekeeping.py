@@ -67,7 +67,7 @@ def tidy() -> None:
     waited_too_long = Grant.objects.filter(
         status=GrantStatus.PENDING, consented_at__lt=now - timedelta(days=settings.KEEP_UNCONFIRMED_DAYS)
     )
-    _delete(
+    _delete_grants(
         Grant.objects.filter(
             status=GrantStatus.REVOKED, revoked_at__lt=now - timedelta(days=settings.KEEP_REVOKED_DAYS)
         )
@@ -86,6 +86,16 @@ def _tidy_webhooks(now: dt.datetime) -> None:
     WebhookEndpoint.objects.filter(earlier_secret_until__lt=now).update(
         earlier_secret=None, earlier_secret_until=None
     )
+
+
+def _delete_grants(grants: QuerySet[Grant]) -> None:
+    """Delete in batches, each grant locked before what hangs on it, as everybody does; what others hold can wait."""
+    keys = [None]
+    while keys:
+        with transaction.atomic():
+            free = grants.order_by("pk").select_for_update(skip_locked=True)
+            keys = list(free.values_list("pk", flat=True)[:BATCH])
+            Grant.objects.filter(pk__in=keys).delete()
 
 
 def _delete(rows: QuerySet[Any], *, key: str = "pk") -> None:

@@ -6,10 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from django.db import transaction
 
 from portal.encryption import seal
 from portal.models import AuditEvent, Event
 from tests.factories import CANARY, GrantFactory, database_now
+from tests.threads import in_thread
 from tokens.housekeeping import tidy
 from tokens.models import (
     AuthorizationRequest,
@@ -134,3 +136,19 @@ def test_a_revoked_connection_is_listed_as_long_as_the_settings_say() -> None:
     tidy()
 
     assert set(Grant.objects.values_list("pk", flat=True)) == {young.pk, alive.pk}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_somebody_holds_is_erased_another_time() -> None:
+    held = GrantFactory(revoked=True)
+    GrantFactory(revoked=True)
+    Grant.objects.update(revoked_at=database_now() - timedelta(days=366))
+
+    with transaction.atomic():
+        Grant.objects.select_for_update().get(pk=held.pk)
+        in_thread(tidy).result(30)
+        left = list(Grant.objects.values_list("pk", flat=True))
+    tidy()
+
+    assert left == [held.pk]
+    assert not Grant.objects.exists()
