@@ -90,11 +90,12 @@ def _tidy_webhooks(now: dt.datetime) -> None:
 
 def _delete_grants(grants: QuerySet[Grant]) -> None:
     """Delete in batches, each grant locked before what hangs on it, as everybody does; what others hold can wait."""
-    keys = [None]
-    while keys:
+    while True:
         with transaction.atomic():
             free = grants.order_by("pk").select_for_update(skip_locked=True)
             keys = list(free.values_list("pk", flat=True)[:BATCH])
+            if not keys:
+                return
             Grant.objects.filter(pk__in=keys).delete()
 
 
