@@ -14,11 +14,11 @@ from django.test import override_settings
 from django.urls import reverse
 
 from portal.models import WebhookEndpoint, WebhookMessage
+from tests import database
 from tests.browser import world as worlds
 from tests.browser.conftest import serving, session_cookie
 from tests.browser.looks import errors_of, look, watch
 from tests.browser.world import BROWSER, LONG_USER, World
-from tests.database import truncate
 from tests.factories import PASSWORD
 from tests.tokens.connecting import path_of
 from tokens.failures import FAILURES
@@ -160,6 +160,7 @@ LOOKS = {
     "my-waiting": Look(grant_page("pending", "my-connection"), "Waiting for confirmation", who="nobody"),
     "my-ended": Look(grant_page("ended", "my-connection"), "no longer accepts", who="nobody"),
     "my-revoked": Look(grant_page("revoked", "my-connection"), "has no access", who="nobody"),
+    "manage-open": Look("/connect/manage/not-opened-yet/", "The page opens in this browser alone", who="newcomer"),
     "manage-full": Look(lambda world: world.manage_page(LONG_USER), "Your connections in", who="nobody"),
     "manage-ended": Look(lambda world: world.manage_page("ended"), "no longer accepts", who="nobody"),
     "manage-empty": Look(lambda world: world.manage_page("nobody-yet"), "Nothing is connected", who="nobody"),
@@ -204,36 +205,24 @@ def world(
         override_settings(SANDBOX_URL=_sandbox.url, EGRESS_PLAIN_HTTP=True),
         serving() as url,
     ):
-        empty = _empty_tables()
         world = worlds.make()
         world.contexts.update(_contexts(browser, url, world))
         yield world
         for context in world.contexts.values():
             context.close()
-        # What migrations put there stays: other tests come after these.
-        with connection.cursor() as cursor:
-            truncate(cursor, empty)
+        # Other tests come after these.
+        database.empty()
         # Playwright's loop has a connection of its own, which nobody else would close.
         connection.close()
 
 
-def _empty_tables() -> list[str]:
-    with connection.cursor() as cursor:
-        tables = [connection.ops.quote_name(name) for name in connection.introspection.table_names(cursor)]
-        found = []
-        for table in tables:
-            cursor.execute(f"SELECT 1 FROM {table} LIMIT 1")
-            if not cursor.fetchone():
-                found.append(table)
-    return found
-
-
 def _contexts(browser: Browser, url: str, world: World) -> Iterator[tuple[str, BrowserContext]]:
-    for who in ("owner", "support", "auditor", "nobody"):
+    for who in ("owner", "support", "auditor", "nobody", "newcomer"):
         context = browser.new_context(base_url=url, viewport={"width": 1280, "height": 860})
         context.set_default_timeout(10_000)
-        context.add_cookies([{"name": cookie_name(), "value": BROWSER, "url": url}])
-        if who != "nobody":
+        if who != "newcomer":
+            context.add_cookies([{"name": cookie_name(), "value": BROWSER, "url": url}])
+        if who not in ("nobody", "newcomer"):
             context.add_cookies([session_cookie(getattr(world, who), url)])
         yield who, context
 

@@ -127,6 +127,12 @@ def make() -> World:
             browser_digest=digest(BROWSER),
             expires_at=database_now() + dt.timedelta(hours=1),
         )
+    ManageLink.objects.create(
+        application=made["full"],
+        end_user="not-opened-yet",
+        link_digest=digest("not-opened-yet"),
+        expires_at=database_now() + dt.timedelta(hours=1),
+    )
     return World(**people, link=link)
 
 
