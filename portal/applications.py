@@ -105,7 +105,10 @@ def archive(application: Application, *, actor: Actor) -> bool:
         )
         if is_new:
             record(Event.APPLICATION_ARCHIVED, actor=actor, application=application, subject=application)
-    application.refresh_from_db(fields=["archived_at"])
+    # None, too, where another request has deleted it meanwhile.
+    application.archived_at = (
+        Application.objects.filter(pk=application.pk).values_list("archived_at", flat=True).first()
+    )
     return is_new
 
 
@@ -132,19 +135,27 @@ def contents(application: Application) -> dict[str, int]:
 def delete(application: Application, *, actor: Actor) -> None:
     """Delete an application and everything in it; the audit log stays.
 
-    It is archived first, so that nothing new comes in while tokens are taken back upstream.
+    It is archived first, so that nothing new comes in while tokens are taken back upstream, or as little as can be.
     """
     archive(application, actor=actor)
     counts = contents(application)
-    for take_back in before_delete:
-        take_back(application, actor)
-    with transaction.atomic():
-        record(
-            Event.APPLICATION_DELETED,
-            actor=actor,
-            application=application,
-            subject=application,
-            slug=application.slug,
-            went_with_it=counts,
-        )
-        application.delete()
+    while True:
+        for take_back in before_delete:
+            take_back(application, actor)
+        with transaction.atomic():
+            # Nobody can store a connection of it from here on. An import may have done so just before.
+            if not Application.objects.select_for_update().filter(pk=application.pk).exists():
+                # By a second press of the button, which is told the same.
+                return
+            if application.grants.exists():
+                continue
+            record(
+                Event.APPLICATION_DELETED,
+                actor=actor,
+                application=application,
+                subject=application,
+                slug=application.slug,
+                went_with_it=counts,
+            )
+            application.delete()
+            return

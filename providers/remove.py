@@ -24,22 +24,26 @@ before_delete: list[Callable[[ProviderConfig, Actor], None]] = []
 def remove(config: ProviderConfig, *, actor: Actor) -> int:
     """Take connections back, then erase the configuration with all of them. Returns how many connections went.
 
-    It is disabled first, so that nothing new comes in while tokens are taken back.
+    It is disabled first, so that nothing new comes in while tokens are taken back, or as little as can be.
     """
     disable(config, actor=actor)
     connections = config.live_grants().count()
-    for take_back in before_delete:
-        take_back(config, actor)
-    with transaction.atomic():
-        if not ProviderConfig.objects.select_for_update(of=("self",)).filter(pk=config.pk).exists():
-            # By a second press of the button, which is told the same.
+    while True:
+        for take_back in before_delete:
+            take_back(config, actor)
+        with transaction.atomic():
+            # Nobody can store a connection of it from here on. An import may have done so just before.
+            if not ProviderConfig.objects.select_for_update(of=("self",)).filter(pk=config.pk).exists():
+                # By a second press of the button, which is told the same.
+                return connections
+            if config.grants.exists():
+                continue
+            record(
+                Event.PROVIDER_DELETED,
+                actor=actor,
+                application=config.application,
+                subject=config,
+                connections=connections,
+            )
+            config.delete()
             return connections
-        record(
-            Event.PROVIDER_DELETED,
-            actor=actor,
-            application=config.application,
-            subject=config,
-            connections=connections,
-        )
-        config.delete()
-    return connections

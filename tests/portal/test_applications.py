@@ -191,7 +191,10 @@ def test_tokens_are_taken_back_before_anything_is_deleted(cast, monkeypatch):
     monkeypatch.setattr(
         applications,
         "before_delete",
-        [lambda application, actor: seen.append((application.is_archived, actor.name))],
+        [
+            lambda application, actor: seen.append((application.is_archived, actor.name)),
+            *applications.before_delete,
+        ],
     )
 
     applications.delete(_fresh(cast.application), actor=_actor())

@@ -516,7 +516,7 @@ def test_deleting_says_how_many_connections_go_and_takes_them(
     def take_back(taken: ProviderConfig, actor: Any) -> None:
         seen.append((taken.pk, taken.is_enabled, actor.name, Grant.objects.count()))
 
-    monkeypatch.setattr(removal, "before_delete", [take_back])
+    monkeypatch.setattr(removal, "before_delete", [take_back, *removal.before_delete])
     client = cast.client("owner")
 
     stopped = client.post(_url("provider-delete"))

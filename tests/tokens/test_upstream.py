@@ -16,6 +16,7 @@ from portal.encryption import unseal
 from portal.instance import note_first_start
 from portal.models import AuditEvent, Event
 from portal.rotate import rotate
+from providers import remove as removal
 from providers.models import ProviderConfig
 from providers.oauth import TokenSet
 from providers.remove import remove
@@ -184,7 +185,9 @@ def test_two_who_delete_at_once_and_a_worker_that_ends_do_it_once(
     revoke(GrantFactory(provider_config=hub), actor=SYSTEM)
     due_now()
 
-    work = [partial(remove, hub, actor=SYSTEM), partial(remove, hub, actor=SYSTEM), retry_due, retry_due]
+    # Each request reads its own, as Django empties the key of what it deleted.
+    read = [ProviderConfig.objects.get() for _ in range(2)]
+    work = [partial(remove, one, actor=SYSTEM) for one in read] + [retry_due, retry_due]
     for future in [in_thread(one) for one in work]:
         future.result()
     retry_due()
@@ -193,6 +196,31 @@ def test_two_who_delete_at_once_and_a_worker_that_ends_do_it_once(
     assert not UpstreamRevocation.objects.exists()
     assert AuditEvent.objects.filter(event=Event.PROVIDER_DELETED).count() == 1
     assert len(sandbox.ledger(REVOKE)) == 6
+
+
+@pytest.mark.parametrize("of", ["provider", "application"])
+def test_what_an_import_stores_while_a_deletion_runs_goes_too_and_is_ended(
+    hub: ProviderConfig, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    module, thing = (removal, hub) if of == "provider" else (applications, hub.application)
+    late = iter([1])
+
+    def store_one(taken: Any, actor: Any) -> None:
+        for _ in late:
+            GrantFactory(provider_config=hub)
+
+    monkeypatch.setattr(module, "before_delete", [*module.before_delete, store_one])
+    GrantFactory(provider_config=hub)
+    read_before = type(thing).objects.get()
+
+    delete = remove if of == "provider" else applications.delete
+    delete(thing, actor=SYSTEM)
+    delete(read_before, actor=SYSTEM)
+    retry_due()
+
+    assert not type(thing).objects.exists()
+    assert len(sandbox.ledger(REVOKE)) == 2
+    assert AuditEvent.objects.filter(event=f"{of}:deleted").count() == 1
 
 
 def test_a_consent_that_is_just_being_stored_is_waited_for_and_ended_too(
