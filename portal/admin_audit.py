@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
+from django.contrib.admin.utils import display_for_value
+from django.db.models import OuterRef, Subquery
 from django.utils.html import format_html
 
-from portal.admin_base import HistoryAdmin, Question, ask, in_chunks, link_to_subject, worded
+from portal.admin_base import HistoryAdmin, Question, ask, in_chunks, link_to_list, link_to_subject, worded
 from portal.audit import record, staff_of
 from portal.audit_log import in_words
 from portal.csv_export import csv_response
-from portal.models import AuditEvent, Event, KeyCheck
+from portal.models import AuditEvent, AuditSeal, Event, KeyCheck
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -99,6 +101,38 @@ class AuditEventAdmin(HistoryAdmin):
             for event in in_chunks(rows)
         )  # fmt: skip
         return csv_response("audit-events.csv", EXPORT_COLUMNS, lines)
+
+
+@admin.register(AuditSeal)
+class AuditSealAdmin(HistoryAdmin):
+    """Until when the audit log is sealed. Whether it still is what was sealed, a command tells that reads all of it."""
+
+    list_display = ("sealed", "begins", "ends", "held")
+    date_hierarchy = "sealed_at"
+    ordering = ("-until",)
+    fields = list_display
+    readonly_fields = list_display
+    sealed = worded("sealed_at", "sealed")
+    ends = worded("until", "until")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[AuditSeal]:
+        """Bring along where the seal before ends."""
+        before = AuditSeal.objects.filter(until__lt=OuterRef("until")).order_by("-until").values("until")[:1]
+        rows: QuerySet[AuditSeal] = super().get_queryset(request).annotate(since=Subquery(before))
+        return rows
+
+    @admin.display(description="from")
+    def begins(self, seal: AuditSeal) -> str:
+        """Say from when on it holds events."""
+        since = seal.since  # type: ignore[attr-defined]
+        return display_for_value(since, "") if since else "the beginning"
+
+    @admin.display(description="audit events", ordering="events")
+    def held(self, seal: AuditSeal) -> str:
+        """Say how many events it holds, and lead to those that are there."""
+        since = seal.since  # type: ignore[attr-defined]
+        lookups = {"at__gte": since.isoformat()} if since else {}
+        return link_to_list("portal_auditevent", f"{seal.events:,}", at__lt=seal.until.isoformat(), **lookups)
 
 
 @admin.register(KeyCheck)

@@ -12,6 +12,7 @@ from django.db import DatabaseError, connection
 from django.utils import timezone
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+from portal.audit_metrics import audit_metrics
 from portal.instance import is_foreign
 from providers.models import STOPPING_PROBLEMS, ProviderConfig
 from tokens import backlog, latency
@@ -38,12 +39,12 @@ OURS = ["application", "provider"]
 
 
 class DatabaseCollector:
-    """Reads everything anew at each scrape, in six statements."""
+    """Reads everything anew at each scrape, in seven statements."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; while the database is gone only that it is."""
         try:
-            found = [*_counters(), *_states(), _still_to_end(), *webhook_metrics()]
+            found = [*_counters(), *_states(), _still_to_end(), *webhook_metrics(), *audit_metrics()]
         except DatabaseError:
             found = []
         yield GaugeMetricFamily("portal_database_up", "Whether the database answers.", 1 if found else 0)

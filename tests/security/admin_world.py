@@ -29,6 +29,7 @@ from portal.keycheck import check_keys
 from portal.models import (
     ApiKey,
     Application,
+    AuditSeal,
     Event,
     Invitation,
     Role,
@@ -113,6 +114,8 @@ def world(db: None) -> dict[str, Any]:
     record(Event.GRANT_CONNECTED, actor=SYSTEM, application=config.application, subject=grant)
     record(Event.TOKEN_HANDED_OUT, actor=SYSTEM, application=config.application, subject=grant)
     _webhooks(config, grant)
+    AuditSeal.objects.create(until=database_now() - timedelta(days=2), events=5, digest=b"\x05" * 32)
+    AuditSeal.objects.create(until=database_now() - timedelta(days=1), events=1234, digest=b"\x07" * 32)
     check_keys()
     _accounts(membership.user)
     LogEntry.objects.create(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,7 +12,7 @@ from django.contrib.auth.models import Permission
 from django.db import DatabaseError, connection, transaction
 from django.urls import reverse
 
-from portal.models import AuditEvent, Event, KeyCheck
+from portal.models import AuditEvent, AuditSeal, Event, KeyCheck
 from tests.factories import (
     UserFactory,
 )
@@ -32,6 +34,7 @@ pytestmark = pytest.mark.django_db
 
 HISTORY = [
     AuditEvent,
+    AuditSeal,
     Grant,
     Site,
     ConnectSession,
@@ -61,6 +64,23 @@ def test_g3_a_superuser_adds_changes_and_deletes_no_history(superuser, world, mo
 
     assert answers == [403] * 5
     assert list(model._default_manager.order_by("pk").values()) == before
+
+
+def test_g3_staff_see_until_when_the_audit_log_is_sealed(superuser, world, django_assert_max_num_queries):
+    first, second = AuditSeal.objects.order_by("until")
+
+    with django_assert_max_num_queries(10):
+        page = superuser.get(reverse("admin:portal_auditseal_changelist")).content.decode()
+
+    rows = re.findall(
+        r'field-begins[^>]*>([^<]+)<.*?field-ends[^>]*>([^<]+)<.*?<a href="([^"]+)">([^<]+)<', page
+    )
+    ends = [f"{seal.until:%Y-%m-%d %H:%M:%S} UTC" for seal in (first, second)]
+    assert [(begin, end, held) for begin, end, _, held in rows] == [
+        (ends[0], ends[1], "1,234"),
+        ("the beginning", ends[0], "5"),
+    ]
+    assert superuser.get(unescape(rows[0][2])).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from django.db import connection
 from prometheus_client.parser import text_string_to_metric_families
 
 from portal.audit import SYSTEM
+from portal.models import AuditEvent, AuditSeal, Event
 from providers.configure import disable
 from tests.factories import CANARY, GrantFactory, ProviderConfigFactory, database_now
 from tokens import latency
@@ -111,6 +112,21 @@ def test_what_is_due_what_wants_somebody_and_what_does_not_work(client, config):
     assert abs(found["portal_clock_skew_seconds"][()]) < 10
 
 
+def test_how_many_seals_the_audit_log_has_and_how_old_the_newest_is_g3(client, db):
+    assert read(client)["portal_audit_seal_age_seconds"] == {(): 0}
+    now = database_now()
+    AuditEvent.objects.create(at=now - dt.timedelta(hours=3), event=Event.EXPORTED, actor_kind="system")
+    without = read(client)
+    for hours in (2, 1):
+        AuditSeal.objects.create(until=now - dt.timedelta(hours=hours), events=1, digest=b"x")
+
+    found = read(client)
+
+    assert without["portal_audit_seal_age_seconds"] == {(): pytest.approx(3 * 3600, abs=10)}
+    assert found["portal_audit_seal_age_seconds"] == {(): pytest.approx(3600, abs=10)}
+    assert [one["portal_audit_seals"][()] for one in (without, found)] == [0, 2]
+
+
 def test_a_provider_that_is_switched_off_waits_for_nothing(client, config):
     GrantFactory.create(provider_config=config, expired=True)
     disable(config, actor=SYSTEM)
@@ -167,7 +183,7 @@ def test_a_scrape_is_cheap(
         minute(other, number + 1, ago=dt.timedelta(minutes=1))
         GrantFactory.create(provider_config=other, due=True)
 
-    with django_assert_max_num_queries(6):
+    with django_assert_max_num_queries(7):
         client.get("/metrics")
 
 
