@@ -8,8 +8,7 @@ from django.http import JsonResponse
 from django.urls import reverse
 
 from portal.models.applications import digest
-from tokens.api.lookup import grant_of, session_of
-from tokens.api.problems import NotFoundError
+from tokens.api.lookup import config_of, grant_of, session_of
 from tokens.api.shapes import grant_shape, session_shape
 from tokens.confirm import exchange_return_code
 from tokens.errors import ReturnCodeError
@@ -24,11 +23,8 @@ if TYPE_CHECKING:
 def open_one(call: Call) -> JsonResponse:
     """Make a connect session and return its link."""
     fields = call.fields
-    config = call.configs().filter(provider_id=fields["provider"]).first()
-    if config is None:
-        raise NotFoundError("The application has no such provider, or this key may not be used for it.")
     session, token = open_session(
-        config,
+        config_of(call, fields["provider"]),
         end_user=fields["end_user"],
         confirmation=Confirmation.CODE,
         actor=call.actor,

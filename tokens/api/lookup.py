@@ -10,6 +10,7 @@ from tokens.api.problems import NotFoundError
 if TYPE_CHECKING:
     from django.db.models import QuerySet
 
+    from providers.models import ProviderConfig
     from tokens.api.door import Call
     from tokens.models import ConnectSession, Grant
 
@@ -24,6 +25,14 @@ def grant_of(call: Call, text: str) -> Grant:
 def session_of(call: Call, text: str) -> ConnectSession:
     """Return one of the key's connect sessions. Raises NotFoundError."""
     return _one(call.sessions(), text)
+
+
+def config_of(call: Call, provider_id: str) -> ProviderConfig:
+    """Return the key's configuration of this provider. Raises NotFoundError."""
+    config = call.configs().filter(provider_id=provider_id).first()
+    if config is None:
+        raise NotFoundError("The application has no such provider, or this key may not be used for it.")
+    return config
 
 
 def _one(rows: QuerySet[Row], text: str) -> Row:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from django.http import JsonResponse
 
-from tokens.api.lookup import grant_of
+from tokens.api.lookup import config_of, grant_of
 from tokens.api.problems import AmbiguousError, NotFoundError
 from tokens.api.shapes import candidate_shape, token_shape
 from tokens.hand_out import hand_out
@@ -37,6 +37,8 @@ def of_end_user(call: Call) -> JsonResponse:
     # What nobody has vouched for yet stands in nobody's way.
     found = [grant for grant in alive if grant.status != GrantStatus.PENDING] or alive
     if not found:
+        # A provider that was misspelt is no reason to ask anybody to connect.
+        config_of(call, call.fields["provider"])
         raise NotFoundError("This end user has no connection with the provider. Make a connect session.")
     if len(found) > 1:
         raise AmbiguousError(candidates=[candidate_shape(grant) for grant in found])

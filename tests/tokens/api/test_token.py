@@ -156,6 +156,8 @@ def test_nobody_s_connection_is_404(caller):
 
     assert (response.status_code, response.json()["code"]) == (404, "not_found")
     assert "Make a connect session" in response.json()["detail"]
+    misspelt = caller.get("token", end_user="user-1", provider="jira").json()
+    assert misspelt["detail"].startswith("The application has no such provider")
 
 
 @pytest.mark.parametrize(
