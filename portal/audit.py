@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,6 +97,11 @@ def address_of(environ: Mapping[str, Any]) -> str | None:
         hops = [hop.strip() for hop in environ.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
         if len(hops) >= settings.TRUSTED_PROXIES:
             address = hops[-settings.TRUSTED_PROXIES]
+    return _canonical(address)
+
+
+@functools.lru_cache(maxsize=1024)
+def _canonical(address: str) -> str | None:
     try:
         return str(ipaddress.ip_address(address))
     except ValueError:

@@ -5,6 +5,7 @@ Everything about connections is the database's and the same at every process: to
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from django.conf import settings
@@ -44,5 +45,15 @@ def name_of(request: HttpRequest) -> str:
 
 def count_request(view: str, method: str, status: int, seconds: float) -> None:
     """Count one answered request."""
-    _REQUESTS.labels(view, method if method in METHODS else "other", status).inc()
-    _SECONDS.labels(view).observe(seconds)
+    _requests(view, method if method in METHODS else "other", status).inc()
+    _seconds(view).observe(seconds)
+
+
+@functools.cache
+def _requests(view: str, method: str, status: int) -> Counter:
+    return _REQUESTS.labels(view, method, status)
+
+
+@functools.cache
+def _seconds(view: str) -> Histogram:
+    return _SECONDS.labels(view)

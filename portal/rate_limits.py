@@ -15,7 +15,7 @@ import math
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import redis
 from django.conf import settings
@@ -42,8 +42,7 @@ class LimitReachedError(Exception):
         self.retry_after = left.reset
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(NamedTuple):
     """What a caller may still do: calls in this minute, calls left of them, and seconds until the next minute."""
 
     limit: int

@@ -1,4 +1,4 @@
-"""A token for a key, in one statement: it decides, writes the audit row and reads, or finds nothing and does nothing.
+"""Tokens for keys, in one statement: it decides, writes the audit rows and reads, or finds nothing and does nothing.
 
 For the calls that come all day (hot_path.py, and the proxy). It has no words for errors: an old token, a wrong key, a
 database in trouble, whatever is not exactly the usual case, goes the ordinary way as if this were not here. And it
@@ -24,60 +24,77 @@ from portal.models.api_keys import KeyPermission
 from portal.models.applications import digest
 from portal.rate_limits import RATE_LIMITS, Left, LimitReachedError
 from providers.catalog_loader import catalog
+from tokens.api.together import Together
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     import psycopg
+    from psycopg.pq.abc import PGresult
 
     from providers.catalog_loader import Catalog
 
-# $1 public id and $2 digest of the key, $3 min_ttl, $4 the caller's address, $5 the request's id, $6 each provider's
-# `companion`, then what each statement is for.
+# $1 what is asked for, a list of objects, and $2 each provider's `companion`, both JSON.
 #
 # Everything is read at one moment, so a refresh that commits meanwhile cannot mix one generation's token with another's
 # times (I12; `least` passes over nulls). Only digests of keys meet here: how long comparing takes tells nothing (C9).
+# Each is looked up on its own (OFFSET keeps the planner from another idea), as if it had come alone. The note of a use
+# waits for nobody, so that those who lock several grants, in whatever order, cannot wait for each other.
 _STATEMENT = """
 WITH found AS (
-    SELECT k.id AS key_id, k.name AS key_name, k.last_used_at, a.id AS application_id, a.name AS application_name,
-        c.provider_id, g.id, g.gen, g.granted_scopes, g.access_expires_at, g.used_at, t.access_token,
-        g.end_user || ' (' || coalesce(nullif(g.account_name, ''), g.account_id) || ')' AS grant_name,
-        least(g.access_expires_at, least(now(), g.inflight_since) + ($6::jsonb ->> c.provider_id)::interval) AS use_until,
-        {detail} AS detail
-    FROM portal_apikey k
-    JOIN portal_application a ON a.id = k.application_id AND a.archived_at IS NULL
-    JOIN tokens_grant g ON g.application_id = k.application_id AND g.status = 'active' AND g.id = {grant}
-    JOIN providers_providerconfig c ON c.id = g.provider_config_id AND c.is_enabled AND $6::jsonb ? c.provider_id
-    JOIN tokens_granttokens t ON t.grant_id = g.id AND t.access_token IS NOT NULL
-    {site}
-    WHERE k.public_id = $1 AND k.secret_digest = $2 AND k.revoked_at IS NULL AND k.expires_at > now()
-        AND '{permission}' = ANY(k.permissions)
-        AND (cardinality(k.provider_ids) = 0 OR c.provider_id = ANY(k.provider_ids))
-        AND (cardinality(k.networks) = 0 OR $4::inet <<= ANY(k.networks::cidr[]))
-        AND (g.access_expires_at IS NULL
-            OR g.access_expires_at - now() >= least($3::interval, (g.access_expires_at - g.refreshed_at) / 2))
+    SELECT asked.n, asked.address, asked.request_id, one.*
+    FROM json_to_recordset($1) AS asked(n int, public_id text, secret_digest text, min_ttl interval, address inet,
+        request_id text, {asked})
+    CROSS JOIN LATERAL (
+        SELECT k.id AS key_id, k.name AS key_name, k.last_used_at, a.id AS application_id, a.name AS application_name,
+            c.provider_id, g.id, g.gen, g.granted_scopes, g.access_expires_at, g.used_at, t.access_token,
+            g.end_user || ' (' || coalesce(nullif(g.account_name, ''), g.account_id) || ')' AS grant_name,
+            least(g.access_expires_at, least(now(), g.inflight_since) + ($2::jsonb ->> c.provider_id)::interval)
+                AS use_until,
+            {detail} AS detail
+        FROM portal_apikey k
+        JOIN portal_application a ON a.id = k.application_id AND a.archived_at IS NULL
+        JOIN tokens_grant g ON g.application_id = k.application_id AND g.status = 'active' AND g.id = {grant}
+        JOIN providers_providerconfig c ON c.id = g.provider_config_id AND c.is_enabled AND $2::jsonb ? c.provider_id
+        JOIN tokens_granttokens t ON t.grant_id = g.id AND t.access_token IS NOT NULL
+        {site}
+        WHERE k.public_id = asked.public_id AND k.secret_digest = asked.secret_digest AND k.revoked_at IS NULL
+            AND k.expires_at > now() AND '{permission}' = ANY(k.permissions)
+            AND (cardinality(k.provider_ids) = 0 OR c.provider_id = ANY(k.provider_ids))
+            AND (cardinality(k.networks) = 0 OR asked.address <<= ANY(k.networks::cidr[]))
+            AND (g.access_expires_at IS NULL
+                OR g.access_expires_at - now() >= least(asked.min_ttl, (g.access_expires_at - g.refreshed_at) / 2))
+        OFFSET 0
+    ) one
 ), noted AS (
     INSERT INTO portal_auditevent (at, application_id, application_name, event, actor_kind, actor_id, actor_name,
         ip_address, subject_kind, subject_id, subject_name, detail, request_id)
     SELECT now(), application_id, application_name, '{event}', 'api_key', key_id::text, key_name,
-        $4::inet, 'grant', id::text, left(grant_name, 254),
-        detail || jsonb_build_object('provider', provider_id, 'gen', gen, 'use_until', use_until), $5::text
-    FROM found
+        address, 'grant', id::text, left(grant_name, 254),
+        detail || jsonb_build_object('provider', provider_id, 'gen', gen, 'use_until', use_until), request_id
+    FROM found ORDER BY n
 ), used AS (
-    UPDATE tokens_grant g SET used_at = now() FROM found
-    WHERE g.id = found.id AND (found.used_at IS NULL OR found.used_at < now() - interval '1 minute')
+    UPDATE tokens_grant SET used_at = now() WHERE id = ANY(ARRAY(
+        SELECT g.id FROM tokens_grant g
+        WHERE g.id = ANY(ARRAY(SELECT id FROM found WHERE used_at IS NULL OR used_at < now() - interval '1 minute'))
+        FOR UPDATE SKIP LOCKED
+    ))
 )
-SELECT {columns}, id::text, application_id::text, provider_id, key_id::text,
+SELECT n::text, {columns}, id::text, application_id::text, provider_id, key_id::text,
     (last_used_at IS NULL OR last_used_at < now() - interval '1 minute')::text, access_token
 FROM found
 """
-_BY_ID = "$7::uuid"
-# $7 an end user, $8 a provider: their only connection; pending and revoked ones stand in nobody's way.
-_ONLY_ONE = """(
-        SELECT (array_agg(o.id))[1] FROM tokens_grant o JOIN providers_providerconfig p ON p.id = o.provider_config_id
-        WHERE o.application_id = k.application_id AND o.end_user = $7 AND p.provider_id = $8
-            AND o.status IN ('active', 'needs_reconnect') HAVING count(*) = 1)"""
+_BY_ID = {"asked": "grant_id uuid", "grant": "asked.grant_id"}
+# Their only connection; pending and revoked ones stand in nobody's way.
+_ONLY_ONE = {
+    "asked": "end_user text, provider text",
+    "grant": """(
+            SELECT (array_agg(o.id))[1] FROM tokens_grant o
+            JOIN providers_providerconfig p ON p.id = o.provider_config_id
+            WHERE o.application_id = k.application_id AND o.end_user = asked.end_user AND p.provider_id = asked.provider
+                AND o.status IN ('active', 'needs_reconnect') HAVING count(*) = 1)""",
+}
 _TOKEN = {
     "event": Event.TOKEN_HANDED_OUT.value,
     "permission": KeyPermission.TOKENS_READ.value,
@@ -89,23 +106,26 @@ _TOKEN = {
     (SELECT json_agg(json_build_array(cloud_id, name, url, products) ORDER BY name, cloud_id)::text
         FROM tokens_site s WHERE s.grant_id = found.id AND s.is_chosen)""",
 }
-# $8 the site and $10 the product as they were asked for, $9 the product's name by provider, $11 the method, $12 the path.
+# `site` and `product` as they were asked for, `products` the product's name by provider.
 _PROXY = {
+    "asked": "grant_id uuid, site text, products jsonb, product text, method text, path text",
+    "grant": "asked.grant_id",
     "event": Event.PROXY_CALLED.value,
     "permission": KeyPermission.PROXY.value,
     "site": """CROSS JOIN LATERAL (
-        SELECT min(s.cloud_id) AS cloud_id FROM tokens_site s
-        WHERE s.grant_id = g.id AND s.is_chosen AND ($8::text IN ('-', s.cloud_id) OR lower(s.name) = lower($8::text))
-        HAVING count(*) = 1 AND bool_and(($9::jsonb ->> c.provider_id) = ANY(s.products))) site""",
-    "detail": "jsonb_build_object('method', $11::text, 'product', $10::text, 'site', site.cloud_id, 'path', $12::text)",
+            SELECT min(s.cloud_id) AS cloud_id FROM tokens_site s
+            WHERE s.grant_id = g.id AND s.is_chosen AND (asked.site IN ('-', s.cloud_id) OR lower(s.name) = lower(asked.site))
+            HAVING count(*) = 1 AND bool_and((asked.products ->> c.provider_id) = ANY(s.products))) site""",
+    "detail": """jsonb_build_object('method', asked.method, 'product', asked.product, 'site', site.cloud_id,
+                'path', asked.path)""",
     "columns": """detail ->> 'site', gen::text, key_name,
     to_char(access_expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.USOF'),
     to_char(use_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.USOF')""",
 }
 _STATEMENTS = {
-    b"hand_out_by_id": _STATEMENT.format(grant=_BY_ID, **_TOKEN).encode(),
-    b"hand_out_by_end_user": _STATEMENT.format(grant=_ONLY_ONE, **_TOKEN).encode(),
-    b"call_through": _STATEMENT.format(grant=_BY_ID, **_PROXY).encode(),
+    b"hand_out_by_id": _STATEMENT.format(**_BY_ID, **_TOKEN).encode(),
+    b"hand_out_by_end_user": _STATEMENT.format(**_ONLY_ONE, **_TOKEN).encode(),
+    b"call_through": _STATEMENT.format(**_PROXY).encode(),
 }
 # Which of them each connection knows: planning costs more than running.
 _prepared: weakref.WeakKeyDictionary[psycopg.Connection[Any], set[bytes]] = weakref.WeakKeyDictionary()
@@ -134,25 +154,25 @@ def key_in(environ: Mapping[str, Any]) -> tuple[str, str] | None:
 def take(
     statement: bytes,
     key: tuple[str, str],
-    *sought: str,
+    *,
     min_ttl: int,
     address: str | None,
     request_id: str,
+    **sought: Any,
 ) -> Taken | None:
     """Hand a token out, with its audit row, or return None. `key`: public id and secret; `min_ttl` in seconds."""
-    specs, (public_id, secret) = catalog(), key
+    public_id, secret = key
     if RATE_LIMITS.is_reached(public_id, address):
         return None
-    row = _run(
-        statement,
-        public_id,
-        digest(secret),
-        f"{min_ttl} s",
-        address,
-        request_id,
-        _companions(specs),
-        *sought,
-    )
+    asked = {
+        "public_id": public_id,
+        "secret_digest": digest(secret),
+        "min_ttl": f"{min_ttl} s",
+        "address": address,
+        "request_id": request_id,
+        **sought,
+    }
+    row = _carry(statement, [asked])[0] if connection.in_atomic_block else _ask(statement, asked)
     if row is None:
         return None
     *texts, sealed = row
@@ -171,33 +191,45 @@ def take(
     return Taken(columns, grant_id, application_id, provider_id, key_id, access_token, left)
 
 
-def _run(statement: bytes, *parameters: str | None) -> list[bytes] | None:
-    """Run a statement on Django's connection of this thread and return its only row, if it has one; null is b"".
+def _ask(statement: bytes, asked: dict[str, Any]) -> list[bytes] | None:
+    """Ask for it in one statement with whatever is asked for at the same time."""
+    # As Django does before each request; where there is none, Django's way makes one.
+    connection.close_if_unusable_or_obsolete()
+    return None if connection.connection is None else _TOGETHER[statement].ask(asked)
+
+
+def _carry(statement: bytes, asked: Sequence[dict[str, Any]]) -> list[list[bytes] | None]:
+    """Run a statement on Django's connection of this thread and return each one's row, if it has one; null is b""."""
+    # Where all is one transaction, as in tests, a statement that the database refuses must not spoil the rest.
+    point = transaction.savepoint() if connection.in_atomic_block else None
+    result = _run(connection.connection, statement, asked)
+    if point and result is None:
+        transaction.savepoint_rollback(point)
+    if result is None and len(asked) > 1:  # One of them must not spoil it for the others.
+        return [_carry(statement, [one])[0] for one in asked]
+    rows: list[list[bytes] | None] = [None] * len(asked)
+    if result is not None:
+        for row in range(result.ntuples):
+            number, *values = (result.get_value(row, column) or b"" for column in range(result.nfields))
+            rows[int(number)] = values
+    return rows
+
+
+def _run(raw: psycopg.Connection[Any], statement: bytes, asked: Sequence[dict[str, Any]]) -> PGresult | None:
+    """Run a statement; None where the database refuses it.
 
     Through libpq itself, which waits without the interpreter's lock: psycopg's own way took ten times as long.
     """
-    # Where all is one transaction, as in tests, a statement that the database refuses must not spoil the rest.
-    point = transaction.savepoint() if connection.in_atomic_block else None
-    if point is None:  # As Django does before each request.
-        connection.close_if_unusable_or_obsolete()
-    raw = connection.connection
-    if raw is None:  # Django's way makes one.
-        return None
-    row = _row(raw, statement, [None if value is None else value.encode() for value in parameters])
-    if point and row is None:
-        transaction.savepoint_rollback(point)
-    return row
-
-
-def _row(raw: psycopg.Connection[Any], statement: bytes, values: list[Any]) -> list[bytes] | None:
     known = _prepared.setdefault(raw, set())
     if statement not in known:
         if raw.pgconn.prepare(statement, _STATEMENTS[statement]).status != ExecStatus.COMMAND_OK:
             return None
         known.add(statement)
+    numbered = json.dumps([{"n": number, **one} for number, one in enumerate(asked)])
+    values = [numbered.encode(), _companions(catalog()).encode()]
     result = raw.pgconn.exec_prepared(statement, values, result_format=_BINARY)
-    if result.status == ExecStatus.TUPLES_OK and result.ntuples == 1:
-        return [result.get_value(0, column) or b"" for column in range(result.nfields)]
+    if result.status == ExecStatus.TUPLES_OK:
+        return result
     if result.error_field(DiagnosticField.SQLSTATE) == _NO_SUCH_STATEMENT:
         known.discard(statement)  # A pooler gave us another session.
     return None
@@ -211,3 +243,8 @@ def _companions(specs: Catalog) -> str:
 @functools.cache
 def _companions_of(pairs: tuple[tuple[str, timedelta | None], ...]) -> str:
     return json.dumps({name: while_ and f"{while_.total_seconds()} s" for name, while_ in pairs})
+
+
+_TOGETHER: dict[bytes, Together[dict[str, Any], list[bytes]]] = {
+    name: Together(functools.partial(_carry, name)) for name in _STATEMENTS
+}

@@ -98,10 +98,10 @@ def _hand_out(environ: WSGIEnvironment) -> tuple[dict[str, str], bytes] | None:
     taken = take(
         asked.statement,
         asked.key,
-        *asked.sought,
         min_ttl=asked.min_ttl,
         address=address_of(environ),
         request_id=request_id,
+        **asked.sought,
     )
     if taken is None:
         return None
@@ -128,7 +128,7 @@ class _Asked(NamedTuple):
     statement: bytes
     key: tuple[str, str]
     min_ttl: int
-    sought: list[str]
+    sought: dict[str, str]
 
 
 def _read(environ: WSGIEnvironment) -> _Asked | None:
@@ -155,14 +155,13 @@ def _read(environ: WSGIEnvironment) -> _Asked | None:
     if not re.fullmatch(r"[0-9]{1,4}", min_ttl) or int(min_ttl) > MOST_MIN_TTL:
         return None
     if by_id and not fields:
-        return _Asked(b"hand_out_by_id", key, int(min_ttl), [by_id[1]])
+        return _Asked(b"hand_out_by_id", key, int(min_ttl), {"grant_id": by_id[1]})
     if by_id or set(fields) != {"end_user", "provider"}:
         return None
-    sought = [fields["end_user"], fields["provider"]]
     # What is blank, endless, unprintable or a key (D4) is for those who can say so.
-    if any(not re.fullmatch(r"[!-~]{1,50}", text) or KEY_PATTERN.search(text) for text in sought):
+    if any(not re.fullmatch(r"[!-~]{1,50}", text) or KEY_PATTERN.search(text) for text in fields.values()):
         return None
-    return _Asked(b"hand_out_by_end_user", key, int(min_ttl), sought)
+    return _Asked(b"hand_out_by_end_user", key, int(min_ttl), fields)
 
 
 @functools.lru_cache(maxsize=64)

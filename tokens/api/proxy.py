@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import logging
 import re
 import uuid
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS
@@ -94,7 +93,14 @@ def carry_at_once(
         except TooManyAtOnceError:
             return None
         body = request.body or None  # Django keeps it, in case the ordinary way wants it.
-        sought = (pk, site, json.dumps(names), product, request.method or "GET", f"/{path}"[:500])
+        sought = {
+            "grant_id": pk,
+            "site": site,
+            "products": names,
+            "product": product,
+            "method": request.method or "GET",
+            "path": f"/{path}"[:500],
+        }
         taken = _take(request, key, sought)
         if taken is None:
             return None
@@ -117,15 +123,15 @@ def carry_at_once(
         )
 
 
-def _take(request: HttpRequest, key: tuple[str, str], sought: tuple[str, ...]) -> Taken | None:
+def _take(request: HttpRequest, key: tuple[str, str], sought: dict[str, Any]) -> Taken | None:
     try:
         return take(
             b"call_through",
             key,
-            *sought,
             min_ttl=int(MIN_TTL.total_seconds()),
             address=client_address(request),
             request_id=request_id(request),
+            **sought,
         )
     except Exception:  # Whatever it is, the ordinary way has the words for it.
         logger.exception("A token was not to be had at once, and the call goes the ordinary way.")
