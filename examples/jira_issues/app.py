@@ -2,6 +2,7 @@
 
     PORTAL=http://127.0.0.1:8000 PORTAL_KEY=dpk_… PORT=8002 python examples/jira_issues/app.py
 
+CONNECT_JS and CONNECT_JS_INTEGRITY name one edition of connect.js, as the code on the portal's page *Connect* does.
 One Django file, without a database: who is signed in, and which connect sessions were made for them, is in a signed cookie.
 """
 
@@ -13,7 +14,7 @@ from functools import wraps
 from pathlib import Path
 
 import requests
-from connections import PortalError, finish, issues, open_session, token
+from connections import PortalError, finish, issues, manage_link, open_session, token
 from django.conf import settings
 from django.core.management import execute_from_command_line
 from django.core.wsgi import get_wsgi_application
@@ -45,6 +46,9 @@ settings.configure(
     ],
 )
 
+# Without them: whatever the portal has just now, unchecked.
+CONNECT_JS = os.environ.get("CONNECT_JS", "connect.js")
+CONNECT_JS_INTEGRITY = os.environ.get("CONNECT_JS_INTEGRITY", "")
 # As many attempts as may be open at a time, in several tabs.
 SESSIONS_KEPT = 5
 
@@ -65,6 +69,7 @@ def home(request):
     """Show the one page: signing in, connecting, or the issues."""
     user = request.session.get("user")
     page = {"user": user, "portal": os.environ["PORTAL"], "said": request.session.pop("said", "")}
+    page |= {"connect_js": CONNECT_JS, "integrity": CONNECT_JS_INTEGRITY}
     if user:
         page |= look(user)
     return render(request, "page.html", page)
@@ -75,7 +80,8 @@ def look(user):
     try:
         return {"is_connected": True, "issues": issues(token(user))}
     except PortalError as error:
-        if error.code in {"not_found", "revoked"}:
+        # Not confirmed: they connected and never came back to us with the code, so they begin anew.
+        if error.code in {"not_found", "revoked", "not_confirmed"}:
             return {"button": "Connect Atlassian"}
         if error.code == "needs_reconnect":
             return {"button": "Connect Atlassian again", "problem": str(error)}
@@ -130,6 +136,13 @@ def connect_back(request, user):
     return redirect("/")
 
 
+@require_POST
+@signed_in
+def connections(request, user):
+    """Send the user to the portal's page of what they have connected, where they can disconnect it."""
+    return redirect(manage_link(user, return_url=f"{HERE}/"))
+
+
 def new_session(request, user, *, return_url):
     """Make a connect session, and keep its id: only what was begun by this very user is finished for them."""
     made = open_session(user, return_url=return_url)
@@ -151,6 +164,7 @@ urlpatterns = [
     path("connect/finish", connect_finish),
     path("connect/link", connect_link),
     path("connect/back", connect_back),
+    path("connections", connections),
 ]
 application = get_wsgi_application()
 

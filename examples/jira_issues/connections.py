@@ -51,6 +51,11 @@ def finish(user_id, code):
     return call("POST", "connect/exchange", json={"code": code, "end_user": user_id})
 
 
+def manage_link(user_id, *, return_url):
+    """Return the address of this user's own page at the portal. It is a key: send nobody else there."""
+    return call("POST", "manage-links", json={"end_user": user_id, "return_url": return_url})["url"]
+
+
 def token(user_id):
     """Return a fresh access token of a user, and the sites it opens."""
     try:

@@ -21,11 +21,11 @@ def main() -> int:  # noqa: RET503 - execve does not return.
         portal = os.environ.get("PUBLIC_URL") or read_place(os.environ).portal_url
         port = _port(os.environ.get("EXAMPLE_PORT") or "8002")
         _require_portal(portal)
-        key = _key(origin=f"http://{HOST}:{port}")
+        given = _given(origin=f"http://{HOST}:{port}")
     except LocalError as error:
         print(error, file=sys.stderr)
         return 1
-    env = {**os.environ, "PORTAL": portal, "PORTAL_KEY": key, "PORT": port}
+    env = {**os.environ, "PORTAL": portal, **given, "PORT": port}
     # In its place, so that Ctrl-C and signals reach it alone.
     os.execve(sys.executable, [sys.executable, str(ROOT / "examples/jira_issues/app.py")], env)
 
@@ -48,13 +48,13 @@ def _require_portal(url: str) -> None:
         ) from None
 
 
-def _key(*, origin: str) -> str:
-    """Make what the example needs, and return its API key."""
+def _given(*, origin: str) -> dict[str, str]:
+    """Make what the example needs, and return what it is told of it: its API key, and which connect.js to load."""
     command = [sys.executable, "-m", "portal.local.manage", "seed_example", "--origin", origin]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise LocalError("The example could not be set up; the reason is above.")
-    return done.stdout.strip()
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
 if __name__ == "__main__":

@@ -36,9 +36,9 @@ APP = Path(__file__).parents[2] / "examples" / "jira_issues" / "app.py"
 def example(live: str, sandbox: SandboxThread) -> Iterator[str]:
     """Start the example as `make example` does, and yield its address."""
     (port,) = free_ports(1)
-    url, key = f"http://127.0.0.1:{port}", io.StringIO()
+    url, given = f"http://127.0.0.1:{port}", io.StringIO()
     with override_settings(DEMO=True, DEMO_PASSWORD="a password of the demo"):
-        call_command("seed_example", origin=url, stdout=key)
+        call_command("seed_example", origin=url, stdout=given)
     config = ProviderConfig.objects.get()
     sandbox.register_client(
         ISSUES.client_id,
@@ -49,7 +49,7 @@ def example(live: str, sandbox: SandboxThread) -> Iterator[str]:
     env = {
         "PATH": os.environ["PATH"],
         "PORTAL": live,
-        "PORTAL_KEY": key.getvalue().strip(),
+        **dict(line.split("=", 1) for line in given.getvalue().splitlines()),
         "PORT": str(port),
     }
     process = subprocess.Popen(
@@ -95,6 +95,7 @@ def test_a_user_of_the_example_connects_sees_issues_and_repairs_the_connection(
     page: Page, new_page: Callable[..., Page], example: str
 ) -> None:
     sign_in(page, example, "robin")
+    assert str(page.locator("script[src]").get_attribute("integrity")).startswith("sha384-")
     with page.expect_popup() as opened:
         page.get_by_role("button", name="Connect Atlassian").click()
     popup = opened.value
@@ -124,6 +125,8 @@ def test_a_user_of_the_example_connects_sees_issues_and_repairs_the_connection(
     connect(plain, "sam")
     expect(plain.get_by_role("table", name="Your latest Jira issues")).to_be_visible()
     assert plain.url == f"{example}/"
+    plain.get_by_role("button", name="See or end the connection").click()
+    plain.get_by_role("heading", name="in Acme Issues").wait_for()
 
     # A5: a session that this user did not begin is not finished for them, whoever's code it is.
     stolen = page.evaluate(

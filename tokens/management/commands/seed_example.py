@@ -1,4 +1,4 @@
-"""Make what examples/jira_issues needs in the demo, and print its API key."""
+"""Make what examples/jira_issues needs in the demo, and print it as the example is given it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from portal.models import ApiKey
 from portal.models.api_keys import KeyPermission
 from portal.origins import OriginError, normalise_origin
 from providers.sandbox.demo import ISSUES
+from tokens.guide import connect_js
 from tokens.management.commands import seed_demo
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ KEY_NAME = "example"
 class Command(seed_demo.Command):
     """Make the example's application, provider, return origin and key. A new key ends the earlier one."""
 
-    help = "Make what the example application needs, and print its API key alone on stdout. Only where DEMO is on."
+    help = "Make what the example application needs, and print its settings on stdout. Only where DEMO is on."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Take the example's origin."""
@@ -54,4 +55,7 @@ class Command(seed_demo.Command):
                 permissions=[KeyPermission.CONNECT, KeyPermission.TOKENS_READ],
                 actor=SYSTEM,
             )
-        self.stdout.write(text)
+        edition = connect_js()
+        self.stdout.write(f"PORTAL_KEY={text}")
+        self.stdout.write(f"CONNECT_JS={edition.name}")
+        self.stdout.write(f"CONNECT_JS_INTEGRITY={edition.integrity}")
