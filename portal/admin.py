@@ -11,6 +11,7 @@ from django.core.exceptions import ValidationError
 # Django looks for admin.py alone: these register the rest of this app.
 from portal import admin_accounts, admin_api_keys, admin_audit, admin_people, admin_webhooks  # noqa: F401
 from portal.admin_base import HistoryAdmin, PortalAdmin, link_to_list, worded
+from portal.admin_filters import whether_filter
 from portal.audit import record, staff_of
 from portal.members import lock_members, withdraw_invitations_of
 from portal.models import Application, Event, Invitation, Membership, Role
@@ -55,8 +56,9 @@ class MembershipInline(admin.TabularInline):  # type: ignore[type-arg]
     model = Membership
     form = MembershipForm
     formset = MembershipFormSet
-    fields = ("user", "role", "created_at")
-    readonly_fields = ("created_at",)
+    fields = ("user", "role", "since")
+    readonly_fields = ("since",)
+    since = worded("created_at", "since")
     autocomplete_fields = ("user",)
     extra = 0
 
@@ -78,7 +80,7 @@ class ApplicationAdmin(PortalAdmin):
         "connections",
         "audit_events",
     )
-    list_filter = ("archived_at",)
+    list_filter = (("archived_at", whether_filter("archived")),)
     search_fields = ("name", "slug", "memberships__user__email")
     date_hierarchy = "created_at"
     fields = (
@@ -181,7 +183,7 @@ class InvitationAdmin(HistoryAdmin):
     """Invitations; of the link's token nothing is shown."""
 
     list_display = ("address", "application", "role", "invited_by", "created_at", "expires_at", "accepted_at")
-    list_filter = ("role", "accepted_at")
+    list_filter = ("role", ("accepted_at", whether_filter("accepted")))
     list_select_related = ("application", "invited_by")
     search_fields = ("email", "application__name")
     date_hierarchy = "created_at"

@@ -16,6 +16,8 @@ from allauth.usersessions.models import UserSession
 from django.contrib import admin
 
 from portal.admin_base import HistoryAdmin, worded
+from portal.admin_filters import worded_filter
+from portal.templatetags.words import browser
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -25,6 +27,15 @@ if TYPE_CHECKING:
 for model in (EmailAddress, Authenticator, SocialAccount, SocialApp, SocialToken, UserSession):
     if admin.site.is_registered(model):
         admin.site.unregister(model)
+
+
+FACTORS = {
+    Authenticator.Type.TOTP: "Authenticator app",
+    Authenticator.Type.WEBAUTHN: "Passkey",
+    Authenticator.Type.RECOVERY_CODES: "Recovery codes",
+}
+# Whose accounts people can sign in with (settings.py).
+SIGN_IN = {"atlassian": "Atlassian"}
 
 
 class EndableAdmin(HistoryAdmin):
@@ -50,24 +61,27 @@ class EmailAddressAdmin(HistoryAdmin):
 class AuthenticatorAdmin(EndableAdmin):
     """Second factors and passkeys. Deleting one helps a person who has lost it."""
 
-    list_display = ("user", "type", "created_at", "last_used_at")
-    list_filter = ("type",)
+    list_display = ("user", "kind", "created_at", "last_used_at")
+    list_filter = (("type", worded_filter("second factor", FACTORS)),)
     list_select_related = ("user",)
     search_fields = ("user__email", "user__name")
     date_hierarchy = "created_at"
-    fields = ("user", "type", "created_at", "last_used_at")
+    fields = ("user", "kind", "created_at", "last_used_at")
+    readonly_fields = ("kind",)
+    kind = worded("type", "second factor", FACTORS)
 
 
 @admin.register(SocialAccount)
 class SocialAccountAdmin(EndableAdmin):
     """Accounts elsewhere that people sign in with."""
 
-    list_display = ("user", "provider", "account", "date_joined", "last_login")
-    list_filter = ("provider",)
+    list_display = ("user", "at", "account", "date_joined", "last_login")
+    list_filter = (("provider", worded_filter("provider", SIGN_IN)),)
     list_select_related = ("user",)
     search_fields = ("user__email", "uid")
-    fields = ("user", "provider", "account", "date_joined", "last_login")
-    readonly_fields = ("account",)
+    fields = ("user", "at", "account", "date_joined", "last_login")
+    readonly_fields = ("at", "account")
+    at = worded("provider", "provider", SIGN_IN)
     account = worded("uid", "account")
 
 
@@ -82,7 +96,11 @@ class UserSessionAdmin(EndableAdmin):
     fields = ("user", "address", "browser", "created_at", "last_seen_at")
     readonly_fields = ("address", "browser")
     address = worded("ip", "address")
-    browser = worded("user_agent", "browser")
+
+    @admin.display(description="browser", ordering="user_agent")
+    def browser(self, session: UserSession) -> str:
+        """Name the browser as the person's own page does."""
+        return browser(session.user_agent)
 
     def delete_model(self, request: HttpRequest, obj: UserSession) -> None:
         """End the session, not only its row here."""

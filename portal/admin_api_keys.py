@@ -7,6 +7,7 @@ from typing import ClassVar
 from django.contrib import admin
 
 from portal.admin_base import HistoryAdmin
+from portal.admin_filters import whether_filter
 from portal.models import ApiKey
 
 
@@ -18,12 +19,12 @@ class ApiKeyAdmin(HistoryAdmin):
         "name",
         "application",
         "shown_id",
-        "permissions",
+        "may_do",
         "last_used_at",
         "expires_at",
         "revoked_at",
     )
-    list_filter = ("expires_at", "revoked_at")
+    list_filter = ("expires_at", ("revoked_at", whether_filter("revoked")))
     list_select_related: ClassVar = ["application"]
     search_fields = ("name", "public_id", "application__name", "application__slug")
     date_hierarchy = "created_at"
@@ -31,7 +32,7 @@ class ApiKeyAdmin(HistoryAdmin):
         "name",
         "application",
         "shown_id",
-        "permissions",
+        "may_do",
         "providers",
         "networks",
         "created_at",
@@ -42,6 +43,11 @@ class ApiKeyAdmin(HistoryAdmin):
         "last_used_at",
         "last_used_ip",
     )
+
+    @admin.display(description="may")
+    def may_do(self, key: ApiKey) -> str:
+        """Say what it may do, in words."""
+        return "; ".join(key.permission_labels)
 
     @admin.display(description="providers")
     def providers(self, key: ApiKey) -> str:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.contrib import admin
-from django.contrib.admin.models import LogEntry
+from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.admin.utils import display_for_value
 from django.db.models import OuterRef, Subquery
 from django.utils.html import format_html
 
 from portal.admin_base import HistoryAdmin, Question, ask, in_chunks, link_to_list, link_to_subject, worded
+from portal.admin_filters import worded_filter
 from portal.audit import record, staff_of
 from portal.audit_log import in_words
 from portal.csv_export import csv_response
 from portal.models import AuditEvent, AuditSeal, Event, KeyCheck
+from portal.models.audit import ActorKind
 
 if TYPE_CHECKING:
     from django.db.models import QuerySet
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 EXPORT_COLUMNS = (
     "when", "application", "event", "kind", "who", "from where", "what", "detail", "subject", "request",
 )  # fmt: skip
+CHANGES = {str(ADDITION): "Added", str(CHANGE): "Changed", str(DELETION): "Deleted"}
 
 
 @admin.register(AuditEvent)
@@ -31,7 +34,7 @@ class AuditEventAdmin(HistoryAdmin):
     """Who did what. The database itself refuses to change it."""
 
     list_display = ("when", "event", "who", "ip_address", "what", "application", "in_words")
-    list_filter = ("event", "actor_kind")
+    list_filter = ("event", ("actor_kind", worded_filter("who did it", dict(ActorKind.choices))))
     search_fields = (
         "subject_name",
         "actor_name",
@@ -150,7 +153,7 @@ class LogEntryAdmin(HistoryAdmin):
     """What staff changed in Django admin."""
 
     list_display = ("action_time", "user", "content_type", "object", "message")
-    list_filter = ("action_flag",)
+    list_filter = (("action_flag", worded_filter("what was done", CHANGES)),)
     list_select_related = ("user", "content_type")
     search_fields = ("object_repr", "user__email")
     date_hierarchy = "action_time"

@@ -12,6 +12,7 @@ from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.utils import display_for_value
 from django.core.paginator import Paginator
+from django.db.models.expressions import DatabaseDefault
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import NoReverseMatch, reverse
@@ -20,7 +21,7 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
@@ -179,10 +180,10 @@ def link_to_subject(kind: str, subject_id: str, text: str) -> str:
     return text
 
 
-def worded(field: str, words: str) -> Callable[[Any, Model], str]:
+def worded(field: str, words: str, says: Mapping[str, str] | None = None) -> Callable[[Any, Model], str]:
     """Return a column that shows a field under other words than its name, which is for programs.
 
-    Not the model's verbose_name: migrations would follow it about.
+    `says` has words for its values, if these are codes. Not the model's verbose_name: migrations would follow it about.
     """
 
     @admin.display(description=words, ordering=field)
@@ -190,6 +191,9 @@ def worded(field: str, words: str) -> Callable[[Any, Model], str]:
         value = getattr(row, field)
         if isinstance(value, bool):
             return "yes" if value else "no"
+        if isinstance(value, DatabaseDefault):  # Of a row that is still to be made.
+            return PortalAdmin.empty_value_display
+        value = (says or {}).get(value, value) if isinstance(value, str) else value
         return str(display_for_value(value, PortalAdmin.empty_value_display))
 
     return show

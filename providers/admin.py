@@ -7,12 +7,30 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 
 from portal.admin_base import PortalAdmin, link_to, link_to_list, worded
+from portal.admin_filters import worded_filter
 from portal.audit import record, staff_of
 from portal.models import Event
+from providers.catalog_loader import catalog
 from providers.models import ProviderConfig
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
+
+
+# PROBLEMS has the sentences that say what to do.
+PROBLEM_WORDS = {
+    "client_refused": "Client ID or secret refused",
+    "secret_unreadable": "Stored secret unreadable",
+    "unreachable": "Does not answer",
+    "many_refused": "Many connections refused at once",
+    "profile_refused": "Does not say who connected",
+}
+
+
+def providers_in_use() -> dict[str, str]:
+    """Return the names of the providers that applications have set up, by id."""
+    found = ProviderConfig.objects.order_by("provider_id").values_list("provider_id", flat=True).distinct()
+    return {one: catalog()[one].name if one in catalog() else one for one in found}
 
 
 @admin.register(ProviderConfig)
@@ -28,7 +46,11 @@ class ProviderConfigAdmin(PortalAdmin):
         "secret_set",
         "connections",
     )
-    list_filter = ("provider_id", "is_enabled", "problem_code")
+    list_filter = (
+        ("provider_id", worded_filter("provider", providers_in_use)),
+        "is_enabled",
+        ("problem_code", worded_filter("problem", PROBLEM_WORDS)),
+    )
     list_select_related = ("application", "secret_set_by", "created_by")
     search_fields = ("application__name", "application__slug", "provider_id", "client_id")
     date_hierarchy = "created_at"
@@ -51,7 +73,7 @@ class ProviderConfigAdmin(PortalAdmin):
     # A change of credentials belongs into the portal, where it is checked.
     readonly_fields = tuple(name for name in fields if name != "is_enabled")
 
-    problem = worded("problem_code", "problem")
+    problem = worded("problem_code", "problem", PROBLEM_WORDS)
 
     @admin.display(description="application")
     def application_link(self, config: ProviderConfig) -> str:

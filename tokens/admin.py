@@ -9,6 +9,8 @@ from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q
 
 from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list, worded
+from portal.admin_filters import worded_filter
+from providers.admin import providers_in_use
 from providers.models import ProviderConfig
 
 # Django looks for admin.py alone: admin_journal registers the rest of this app.
@@ -80,7 +82,7 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         "last_used",
         "scopes",
     )
-    list_filter = (StateFilter, "provider_config__provider_id")
+    list_filter = (StateFilter, ("provider_config__provider_id", worded_filter("provider", providers_in_use)))
     search_fields = ("search_text",)
     search_help_text = (
         "Every word is looked for in end user, account, e-mail, site and application; or a connection's id."
@@ -101,7 +103,7 @@ class GrantAdmin(GrantActions, HistoryAdmin):
                     "confirmed_at",
                     "last_used",
                     "revoked_at",
-                    "upstream_revocation",
+                    "at_provider",
                 )
             },
         ),
@@ -111,15 +113,15 @@ class GrantAdmin(GrantActions, HistoryAdmin):
                 "fields": (
                     "generation",
                     "refreshed_at",
-                    "access_expires_at",
+                    "runs_out",
                     "refresh_due_at",
                     "next_attempt_at",
                     "claimed_until",
                     "under_way_since",
                     "last_failure",
                     "failures",
-                    "idle_deadline",
-                    "absolute_deadline",
+                    "ends_unused",
+                    "ends",
                 )
             },
         ),
@@ -142,10 +144,18 @@ class GrantAdmin(GrantActions, HistoryAdmin):
         "last_failure",
         "failures",
         "connected_at",
+        "at_provider",
+        "runs_out",
+        "ends_unused",
+        "ends",
     )
     shown_id = worded("id", "ID")
     generation = worded("gen", "generation")
-    claimed_until = worded("claim_until", "claimed until")
+    claimed_until = worded("claim_until", "refresh under way until")
+    at_provider = worded("upstream_revocation", "revocation at the provider")
+    runs_out = worded("access_expires_at", "access token runs out")
+    ends_unused = worded("idle_deadline", "ends unless used before")
+    ends = worded("absolute_deadline", "ends in any case")
     under_way_since = worded("inflight_since", "call under way since")
     failures = worded("fail_count", "failures in a row")
 

@@ -8,26 +8,50 @@ from django.contrib import admin
 from django.urls import path
 
 from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, worded
+from portal.admin_filters import worded_filter
+from providers.admin import providers_in_use
 from providers.spec import Outcome
+from tokens import failures
 from tokens.admin_health import staff_health
 from tokens.health import FAILURES
 from tokens.models import AuthorizationRequest, ConnectSession, RefreshAttempt, RefreshCount
+from tokens.models.journal import Trigger
+from tokens.results import FENCED
 
-
-@admin.display(description="outcome", ordering="outcome")
-def came_to(_: Any, attempt: RefreshAttempt | RefreshCount) -> str:
-    """Say what an attempt came to, as the Health page does."""
-    if attempt.outcome in FAILURES:
-        return FAILURES[attempt.outcome][0]
-    return {"": "under way", Outcome.OK: "refreshed"}.get(attempt.outcome, attempt.outcome)
+# What an attempt came to, as the Health page says it.
+OUTCOMES = {
+    Outcome.OK: "Refreshed",
+    **{code: words for code, (words, _) in FAILURES.items()},
+    FENCED: "Late answer set aside",
+}
+CAME_TO = {"": "Under way", **OUTCOMES}
+# A word or two for each way that connecting can fail; its page has the sentence.
+WHY_FAILED = {
+    **{code: code.replace("_", " ").capitalize() for code in failures.FAILURES},
+    "redirect_uri_not_registered": "Redirect URI not registered",
+    "scope_not_enabled": "Scope not switched on",
+    "config_changed": "Set-up changed meanwhile",
+    "code_refused": "Answer too old or used already",
+    "state_expired": "Came back too late",
+    "unknown_state": "Answer that was not asked for",
+    "wrong_issuer": "Answer from somewhere else",
+    "bad_callback": "Incomplete answer",
+    "already_chosen": "Sites chosen already",
+    "abandoned": "Sites not chosen in time",
+    "no_site": "No site to connect",
+    "other_login": "Another member signed in",
+    "not_this_browser": "Looked at in another browser",
+    "other_browser": "Finished in another browser",
+}
 
 
 class AuthorizationRequestInline(ReadOnlyInline):
     """The trips to the provider that were made in a session. State and verifier are not shown."""
 
     model = AuthorizationRequest
-    fields = ("created_at", "expires_at", "spent_at", "shown_client_id", "shown_redirect_uri", "user")
+    fields = ("created_at", "expires_at", "came_back", "shown_client_id", "shown_redirect_uri", "user")
     readonly_fields = fields
+    came_back = worded("spent_at", "came back at")
     shown_client_id = worded("client_id", "client ID")
     shown_redirect_uri = worded("redirect_uri", "redirect URI")
 
@@ -42,12 +66,17 @@ class ConnectSessionAdmin(HistoryAdmin):
         "provider",
         "confirmation",
         "status",
-        "failure",
+        "why_failed",
         "created_by",
         "created_at",
         "grant_link",
     )
-    list_filter = ("status", "failure", "confirmation", "provider_config__provider_id")
+    list_filter = (
+        "status",
+        ("failure", worded_filter("failure", WHY_FAILED)),
+        "confirmation",
+        ("provider_config__provider_id", worded_filter("provider", providers_in_use)),
+    )
     list_select_related = ("application", "provider_config", "created_by", "grant")
     search_fields = ("end_user", "label", "application__name", "created_by__email")
     date_hierarchy = "created_at"
@@ -61,16 +90,29 @@ class ConnectSessionAdmin(HistoryAdmin):
         "scopes",
         "shown_return_url",
         "status",
-        "failure",
+        "failure_sentence",
         "created_by",
         "created_at",
         "expires_at",
-        "exchanged_at",
+        "tokens_came",
         "finished_at",
         "grant_link",
         "reconnect_link",
     )
-    readonly_fields = ("provider", "shown_return_url", "grant_link", "reconnect_link", "created_at")
+    readonly_fields = (
+        "provider",
+        "shown_return_url",
+        "failure_sentence",
+        "tokens_came",
+        "grant_link",
+        "reconnect_link",
+        "created_at",
+    )
+    why_failed = worded("failure", "failure", WHY_FAILED)
+    failure_sentence = worded(
+        "failure", "failure", {code: words.admin for code, words in failures.FAILURES.items()}
+    )
+    tokens_came = worded("exchanged_at", "tokens received at")
     shown_return_url = worded("return_url", "return URL")
 
     @admin.display(description="provider")
@@ -93,7 +135,7 @@ class ConnectSessionAdmin(HistoryAdmin):
 class AuthorizationRequestAdmin(HistoryAdmin):
     """Trips to the provider. State and verifier are not shown."""
 
-    list_display = ("created_at", "session", "shown_redirect_uri", "expires_at", "spent_at")
+    list_display = ("created_at", "session", "shown_redirect_uri", "expires_at", "came_back")
     list_select_related = ("session",)
     search_fields = ("=session__id", "session__end_user")
     # Which has an index, and is the order of their making.
@@ -109,9 +151,10 @@ class AuthorizationRequestAdmin(HistoryAdmin):
         "scopes",
         "created_at",
         "expires_at",
-        "spent_at",
+        "came_back",
     )
-    readonly_fields = ("shown_client_id", "shown_redirect_uri", "shown_token_url", "created_at")
+    came_back = worded("spent_at", "came back at")
+    readonly_fields = ("came_back", "shown_client_id", "shown_redirect_uri", "shown_token_url", "created_at")
     shown_client_id = worded("client_id", "client ID")
     shown_redirect_uri = worded("redirect_uri", "redirect URI")
     shown_token_url = worded("token_url", "token URL")
@@ -122,17 +165,20 @@ class RefreshAttemptAdmin(HistoryAdmin):
     """Every attempt to refresh, and what came of it."""
 
     list_display = (
-        "claimed_at",
+        "began",
         "grant_link",
         "application",
         "came_to",
         "cause",
         "status",
-        "trigger",
+        "why",
         "took",
         "generation",
     )
-    list_filter = ("outcome", "trigger")
+    list_filter = (
+        ("outcome", worded_filter("outcome", CAME_TO)),
+        ("trigger", worded_filter("why", dict(Trigger.choices))),
+    )
     list_select_related = ("grant__application",)
     search_fields = ("grant__search_text", "error_code", "=worker")
     date_hierarchy = "claimed_at"
@@ -140,22 +186,36 @@ class RefreshAttemptAdmin(HistoryAdmin):
         "grant_link",
         "generation",
         "claims",
-        "trigger",
+        "why",
         "worker",
-        "claimed_at",
+        "began",
         "sent_at",
         "answered_at",
-        "committed_at",
+        "stored",
         "came_to",
         "status",
-        "error_code",
+        "error",
         "cause",
     )
-    readonly_fields = ("grant_link", "generation", "claims", "came_to", "status", "claimed_at")
-    came_to = came_to
+    readonly_fields = (
+        "grant_link",
+        "error",
+        "generation",
+        "claims",
+        "came_to",
+        "status",
+        "began",
+        "stored",
+        "why",
+    )
+    came_to = worded("outcome", "outcome", CAME_TO)
+    began = worded("claimed_at", "began at")
+    stored = worded("committed_at", "stored at")
+    error = worded("error_code", "error, as the provider calls it")
+    why = worded("trigger", "why", dict(Trigger.choices))
     status = worded("http_status", "HTTP status")
     generation = worded("gen", "generation")
-    claims = worded("epoch", "number of the claim")
+    claims = worded("epoch", "number of the attempt")
 
     @admin.display(description="connection")
     def grant_link(self, attempt: RefreshAttempt) -> str:
@@ -180,13 +240,13 @@ class RefreshCountAdmin(HistoryAdmin):
     """Attempts by half hour and outcome, without the last two hours: what the charts read."""
 
     list_display = ("starts_at", "application", "provider", "came_to", "count")
-    list_filter = ("outcome",)
+    list_filter = (("outcome", worded_filter("outcome", OUTCOMES)),)
     list_select_related = ("application", "provider_config__application")
     search_fields = ("application__name",)
     date_hierarchy = "starts_at"
     fields = ("starts_at", "application", "provider", "came_to", "count")
     readonly_fields = ("provider", "came_to")
-    came_to = came_to
+    came_to = worded("outcome", "outcome", OUTCOMES)
     provider = worded("provider_config", "provider")
 
     def get_urls(self) -> list[Any]:

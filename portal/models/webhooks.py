@@ -245,7 +245,7 @@ class WebhookAttempt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.outcome or 'under way'} at {self.started_at:%Y-%m-%d %H:%M:%S}"
+        return f"at {self.started_at:%Y-%m-%d %H:%M:%S}"
 
     @property
     def shown_url(self) -> str:

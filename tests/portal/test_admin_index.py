@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 
 import pytest
-from django.contrib.admin import site
+from django.contrib.admin import AllValuesFieldListFilter, site
 from django.contrib.admin.utils import flatten, label_for_field
 from django.contrib.auth.models import Permission
+from django.http import QueryDict
 from django.test import Client
 
 from portal.models import User
+from providers.admin import PROBLEM_WORDS
+from providers.models import PROBLEMS
 from tests.factories import GrantFactory, ProviderConfigFactory
+
+# What programs say, and people on staff need not know.
+SHORT = {
+    "claimed", "code", "epoch", "flag", "gen", "http", "id", "ip", "kind", "pk", "spent", "uid", "upstream", "uri", "url"
+}  # fmt: skip
 
 pytestmark = pytest.mark.django_db
 
@@ -66,8 +74,27 @@ def test_times_have_seconds_and_say_whose_they_are(staff: Client) -> None:
 
 
 def test_columns_and_fields_are_named_in_words():
-    short = {"gen", "http", "id", "ip", "pk", "uid", "uri", "url"}
     for model, its_admin in site._registry.items():
         for name in (*its_admin.list_display, *its_admin.readonly_fields, *flatten(its_admin.fields or ())):
             label = label_for_field(name, model, its_admin)
-            assert not short & set(str(label).split()), f"{model._meta.label}: {label}"
+            assert not SHORT & set(str(label).split()), f"{model._meta.label}: {label}"
+
+
+def test_filters_are_named_in_words_and_offer_words(staff: Client) -> None:
+    ProviderConfigFactory.create()
+    request = staff.get("/admin/").wsgi_request
+    for model, its_admin in site._registry.items():
+        request.GET = QueryDict()
+        changes = its_admin.get_changelist_instance(request)
+        for place, spec in enumerate(changes.filter_specs):
+            # It reads every row, and shows what it finds.
+            assert not isinstance(spec, AllValuesFieldListFilter), f"{model._meta.label}: {spec.title}"
+            offered = list(spec.choices(changes))
+            assert not SHORT & set(str(spec.title).split()), f"{model._meta.label}: {spec.title}"
+            for text in map(str, (spec.title, *(choice["display"] for choice in offered))):
+                assert not re.search(r"\w[_.:]\w", text), f"{model._meta.label}: {text}"
+            request.GET = QueryDict(offered[-1]["query_string"].removeprefix("?"))
+            chosen = its_admin.get_changelist_instance(request)
+            choices = list(chosen.filter_specs[place].choices(chosen))
+            assert [choice["selected"] for choice in choices] == [choice is choices[-1] for choice in choices]
+    assert {*PROBLEM_WORDS} == {*PROBLEMS}

@@ -59,4 +59,4 @@ class RefreshAttempt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.outcome or 'under way'} at {self.claimed_at:%Y-%m-%d %H:%M:%S}"
+        return f"at {self.claimed_at:%Y-%m-%d %H:%M:%S}"

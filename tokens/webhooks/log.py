@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from portal.models import WebhookMessage
 from portal.models.webhooks import FAILING_AFTER, MessageStatus
+from portal.webhook_words import OUTCOMES
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -14,25 +15,6 @@ if TYPE_CHECKING:
     from portal.models import WebhookAttempt, WebhookEndpoint
 
 PAGE_ROWS = 25
-
-# What an attempt came to: a tone, and a sentence for people.
-OUTCOMES: dict[str, tuple[str, str]] = {
-    "taken": ("good", "Taken"),
-    "gone": ("bad", "Answered 410 Gone, which asks us to send nothing more"),
-    "redirected": ("bad", "Answered with a redirect, which we don’t follow"),
-    "busy": ("warn", "Asked us to come again later"),
-    "status": ("bad", "Refused"),
-    "time-out": ("bad", "Gave no answer in time"),
-    "refused": ("bad", "Refused the connection: nothing listens at that address"),
-    "dns": ("bad", "Its host name leads nowhere"),
-    "no name server": ("warn", "Its host name could not be looked up"),
-    "tls": ("bad", "Its certificate is not valid"),
-    "reset": ("bad", "Dropped the connection"),
-    "blocked": ("bad", "Its address is not on the internet, or not https"),
-    "too late": ("warn", "Not sent: the worker was too slow"),
-    "secret unreadable": ("bad", "Not sent: the secret cannot be decrypted. Rotate it"),
-    "a fault of our own": ("bad", "A fault of the portal’s own"),
-}
 
 
 @dataclass(frozen=True)
