@@ -1,7 +1,7 @@
 """Read the audit log: filter it, page through it, say it in words.
 
 Paging is by key (time, then id), so the thousandth page costs what the first does. What an index can't find (a text, a
-part of a name) is looked for in a window of the newest rows, and the page says how far back it looked: a page is fast
+part of a name; hand-outs, where proxy calls are the many) is looked for in a window of the newest rows, and the page says how far back it looked: a page is fast
 whatever is stored.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Q
 
-from portal.models import AuditEvent
+from portal.models import AuditEvent, Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from portal.models import Application
 
 PAGE_ROWS = 50
-# Rows that one page looks through for a text.
+# Rows that one page looks through for what no index finds.
 WINDOW_ROWS = 20_000
 EXPORT_ROWS = 2_000
 
@@ -41,7 +41,12 @@ class AuditFilter:
     @property
     def needs_a_window(self) -> bool:
         """Tell whether rows have to be looked through one by one."""
-        return bool(self.who or self.text)
+        return bool(self.who or self.text) or self.is_unindexed
+
+    @property
+    def is_unindexed(self) -> bool:
+        """Tell whether the index by event leaves it out (portal/models/audit.py)."""
+        return self.event == Event.TOKEN_HANDED_OUT
 
     def described(self) -> dict[str, str]:
         """Return what is set, in words, for the audit event of an export."""
@@ -128,7 +133,7 @@ def _newer_page(rows: QuerySet[AuditEvent], wanted: AuditFilter, cursor: AuditEv
 def _indexed(application: Application, wanted: AuditFilter) -> QuerySet[AuditEvent]:
     """Apply what an index finds."""
     rows = AuditEvent.objects.filter(application_id=application.pk)
-    if wanted.event:
+    if wanted.event and not wanted.is_unindexed:
         rows = rows.filter(event=wanted.event)
     if wanted.since:
         rows = rows.filter(at__gte=_midnight(wanted.since))
@@ -139,6 +144,8 @@ def _indexed(application: Application, wanted: AuditFilter) -> QuerySet[AuditEve
 
 def _matching(rows: QuerySet[AuditEvent], wanted: AuditFilter) -> QuerySet[AuditEvent]:
     """Apply what has to be looked for row by row."""
+    if wanted.is_unindexed:
+        rows = rows.filter(event=wanted.event)
     if wanted.who:
         rows = rows.filter(actor_name__icontains=wanted.who)
     for word in wanted.text.split():

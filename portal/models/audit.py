@@ -116,8 +116,8 @@ class AuditEvent(models.Model):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["application_id", "-at", "-id"], name="audit_by_application_time"),
-            # For the filter by event. Hand-outs outnumber everything else, are found well enough by the index above,
-            # and stay out of this one, so that it costs the hot path nothing.
+            # For the filter by event. Hand-outs outnumber everything else, are found by the index above (where they don't, a
+            # window of the newest rows at a time), and stay out of this one, so that it costs the hot path nothing.
             models.Index(
                 fields=["application_id", "event", "-at", "-id"],
                 condition=~models.Q(event="token:handed_out"),

@@ -176,6 +176,23 @@ def test_a_text_is_looked_for_in_a_window_and_the_page_says_so(cast, monkeypatch
     assert found == [f"event {number}" for number in with_a_five]
 
 
+def test_hand_outs_that_are_few_are_looked_for_in_a_window_as_well(cast, monkeypatch):
+    monkeypatch.setattr(audit_log, "WINDOW_ROWS", 30)
+    for number in range(2):
+        record(Event.TOKEN_HANDED_OUT, actor=JO, application=cast.application, subject_name=f"token {number}")
+        _events(cast, 40)
+    client = cast.client("owner")
+
+    response, found = client.get(URL, {"event": "token:handed_out"}), []
+    assert "Looked back to" in response.content.decode()
+    while response.context["older_url"]:
+        found.append([event.subject_name for event, _ in response.context["rows"]])
+        response = client.get(URL + response.context["older_url"])
+
+    assert found == [[], ["token 1"]]
+    assert [event.subject_name for event, _ in response.context["rows"]] == ["token 0"]
+
+
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 10, 50])
 def test_no_event_falls_between_two_windows_either_way(cast, monkeypatch, rows):
     monkeypatch.setattr(audit_log, "WINDOW_ROWS", rows)
