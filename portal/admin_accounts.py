@@ -17,6 +17,7 @@ from django.contrib import admin
 
 from portal.admin_base import HistoryAdmin, worded
 from portal.admin_filters import worded_filter
+from portal.sessions import end_sessions
 from portal.templatetags.words import browser
 
 if TYPE_CHECKING:
@@ -104,9 +105,8 @@ class UserSessionAdmin(EndableAdmin):
 
     def delete_model(self, request: HttpRequest, obj: UserSession) -> None:
         """End the session, not only its row here."""
-        obj.end()
+        end_sessions([obj.session_key])
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[UserSession]) -> None:
         """End each of the sessions."""
-        for session in queryset:
-            session.end()
+        end_sessions(queryset.values_list("session_key", flat=True))

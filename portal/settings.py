@@ -239,6 +239,7 @@ LOGIN_REDIRECT_URL = reverse_lazy("home")
 ACCOUNT_ADAPTER = "portal.people.AccountAdapter"
 SOCIALACCOUNT_ADAPTER = "portal.people.SocialAccountAdapter"
 MFA_ADAPTER = "portal.people.MFAAdapter"
+USERSESSIONS_ADAPTER = "portal.sessions.SessionsAdapter"
 ACCOUNT_FORMS = {
     "login": "portal.account_forms.LoginForm",
     "add_email": "portal.account_forms.AddEmailForm",
