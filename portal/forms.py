@@ -93,7 +93,8 @@ class ApplicationSettingsForm(forms.Form):
         required=False,
         label="Allowed return origins",
         help_text="Where end users may be sent back to after connecting: one origin a line, such as "
-        "<code>https://app.example.com</code>. Any other return address is refused.",
+        "<code>https://app.example.com</code>, or <code>http://localhost:3000</code> while you try it. "
+        "Any other return address is refused.",
         widget=forms.Textarea(
             attrs={"rows": 4, "spellcheck": "false", "autocapitalize": "off", "class": "mono"}
         ),

@@ -63,6 +63,8 @@ def test_each_wrong_origin_is_named_and_all_that_was_typed_is_kept(cast):
     assert "example.com/path</textarea>" in page
     assert 'value="Typed"' in page
     assert "<title>Error: Settings · Acme Tasks" in page
+    # The summary leads to a field by the address: the page after the form must not begin there, below "Saved."
+    assert f'method="post" action="{response.wsgi_request.path}"' in page
 
 
 def test_a_logo_is_shrunk_and_written_anew_as_png(cast):
