@@ -399,6 +399,13 @@ def test_the_result_before_coming_back_says_that_it_is_not_finished(
     assert "Not finished yet" in text_of(page)
     assert "Refresh" not in page
 
+    # Cancelled, tried once more, and back by the button: what came before is no answer to wait for.
+    session.authorization_requests.update(spent_at=timezone.now())
+    again = browser.client.post(reverse("connect-again", args=[session.pk]))
+    assert again["Location"].startswith(sandbox.url)
+    page = browser.client.get(reverse("connect-result", args=[session.pk]))
+    assert "Go to Atlassian again" in text_of(page)
+
 
 def test_the_result_while_the_answer_is_taken_looks_again_by_itself(
     config: ProviderConfig, sandbox: SandboxThread

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from django import forms
 from django.contrib.auth.decorators import login_not_required
+from django.db.models import Max
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -27,7 +28,7 @@ from tokens.views.browser import (
     with_query,
 )
 from tokens.views.connect import SeeOther
-from tokens.views.failure import failure_page
+from tokens.views.failure import allow_authorize, failure_page, is_usable
 
 if TYPE_CHECKING:
     import uuid
@@ -171,16 +172,22 @@ def _has_others(grant: Grant) -> bool:
 
 def _not_finished(request: HttpRequest, session: ConnectSession) -> HttpResponse:
     """Show that nothing has come of it yet, and look again by itself while an answer is being taken."""
-    is_under_way = session.authorization_requests.filter(
-        spent_at__gt=database_now() - session.provider_config.spec.read_timeout * 3
-    ).exists()
+    attempts = session.authorization_requests
+    since = database_now() - session.provider_config.spec.read_timeout * 3
+    # What came back before the button was pressed again is over: the person cancelled, say, and then went once more.
+    pressed_at = attempts.aggregate(latest=Max("created_at"))["latest"] or since
+    is_under_way = attempts.filter(spent_at__gt=max(since, pressed_at)).exists()
+    may_go_again = not is_under_way and is_usable(request, session)
     context = {
         "session": session,
         "application": session.application,
         "spec": session.provider_config.spec,
         "is_under_way": is_under_way,
+        "may_go_again": may_go_again,
     }
     response = render(request, "connect/waiting.html", context)
+    if may_go_again:
+        allow_authorize(response, session)
     if is_under_way:
         response["Refresh"] = str(LOOK_AGAIN_AFTER_S)
     return response

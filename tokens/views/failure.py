@@ -35,7 +35,7 @@ def failure_page(
     return_url = return_url_of(session) if session else ""
     if session and return_url and not session._state.adding:  # It has no id that the application knows.
         return_url = with_query(return_url, connect_session=str(session.pk), connect_error=code)
-    may_try_again = session is not None and words.may_try_again and _is_usable(request, session)
+    may_try_again = session is not None and words.may_try_again and is_usable(request, session)
     title, text = words.title.format(**names), words.text.format(**names)
     response = render(
         request,
@@ -63,7 +63,7 @@ def allow_authorize(response: HttpResponse, session: ConnectSession) -> None:
     allow_forms_to_leave(response, session.provider_config.spec.authorize_url)
 
 
-def _is_usable(request: HttpRequest, session: ConnectSession) -> bool:
+def is_usable(request: HttpRequest, session: ConnectSession) -> bool:
     """Tell whether pressing the button again could work."""
     member = member_at(request)
     try:
