@@ -51,6 +51,10 @@ class AuditEventAdmin(HistoryAdmin):
     request = worded("request_id", "request ID")
     actions = ("export",)
 
+    def get_ordering(self, request: HttpRequest) -> tuple[str, ...]:
+        """Order by what an index has for those who look for one thing, or for an application or a time."""
+        return ("-id",) if "subject_id" in request.GET else ("-at", "-id")
+
     @admin.display(description="who", ordering="actor_name")
     def who(self, event: AuditEvent) -> str:
         """Name the actor, and what kind of one."""
@@ -111,7 +115,7 @@ class AuditSealAdmin(HistoryAdmin):
     """Until when the audit log is sealed. Whether it still is what was sealed, a command tells that reads all of it."""
 
     list_display = ("sealed", "begins", "ends", "held")
-    date_hierarchy = "sealed_at"
+    date_hierarchy = "until"
     ordering = ("-until",)
     fields = list_display
     readonly_fields = list_display

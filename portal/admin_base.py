@@ -20,9 +20,12 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.http import urlencode
 
+from portal.admin_dates import DatedChangeList
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from django.contrib.admin.views.main import ChangeList
     from django.db.models import Model, QuerySet
     from django.http import HttpRequest, HttpResponse
 
@@ -57,6 +60,10 @@ class PortalAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
     list_per_page = 50
     list_max_show_all = 0
     empty_value_display = "none"
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        """Use the list whose dates cost nothing."""
+        return DatedChangeList
 
 
 class ReadOnly:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.db.models import Q
 
 from portal.admin_base import HistoryAdmin, ReadOnlyInline, link_to, link_to_list, worded
+from portal.admin_dates import DatedChangeList
 from portal.admin_filters import worded_filter
 from providers.admin import providers_in_use
 from providers.models import ProviderConfig
@@ -23,6 +23,7 @@ from tokens.state import describe
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from django.contrib.admin.views.main import ChangeList
     from django.db.models import QuerySet
     from django.http import HttpRequest
 
@@ -57,7 +58,7 @@ class SiteInline(ReadOnlyInline):
     shown_id = worded("cloud_id", "cloud ID")
 
 
-class GrantChangeList(ChangeList):
+class GrantChangeList(DatedChangeList):
     """A list that looks up sites and uses for the rows it shows, not for those it counts."""
 
     def get_results(self, request: HttpRequest) -> None:
@@ -247,7 +248,7 @@ class GrantAdmin(GrantActions, HistoryAdmin):
     @admin.display(description="audit log")
     def events(self, grant: Grant) -> str:
         """Lead to everything that was done with it."""
-        return link_to_list("portal_auditevent", "audit events", subject_id=grant.pk)
+        return link_to_list("portal_auditevent", "audit events", subject_kind="grant", subject_id=grant.pk)
 
     @admin.display(description="connect sessions")
     def sessions(self, grant: Grant) -> str:

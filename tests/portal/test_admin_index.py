@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
+from html import unescape
+from urllib.parse import parse_qsl
 
 import pytest
 from django.contrib.admin import AllValuesFieldListFilter, site
 from django.contrib.admin.utils import flatten, label_for_field
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.http import QueryDict
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from portal.models import User
+from portal.audit import SYSTEM, record
+from portal.models import Event, User
 from providers.admin import PROBLEM_WORDS
 from providers.models import PROBLEMS
 from tests.factories import GrantFactory, ProviderConfigFactory
@@ -71,6 +78,27 @@ def test_times_have_seconds_and_say_whose_they_are(staff: Client) -> None:
     page = staff.get(f"/admin/tokens/grant/{grant.pk}/change/").content.decode()
 
     assert f"{grant.connected_at:%Y-%m-%d %H:%M:%S} UTC" in page
+
+
+def test_years_months_and_days_are_offered_without_reading_the_list(staff: Client) -> None:
+    User.objects.update(date_joined=timezone.now() - timedelta(days=800))
+    event = record(Event.EXPORTED, actor=SYSTEM, subject_name="what is looked for")
+    event.refresh_from_db()
+    address, at = "/admin/portal/auditevent/", event.at
+
+    with CaptureQueriesContext(connection) as queries:
+        for title in (f"{at:%Y}", f"{at:%B %Y}", f"{at:%B} {at.day}"):
+            page = staff.get(address).content.decode()
+            dates = dict(re.findall(r'<a href="(\?[^"]*at__[^"]+)">([^<]+)</a>', page))
+            address = "/admin/portal/auditevent/" + unescape(
+                next(link for link in dates if dates[link] == title)
+            )
+    day = staff.get(address).content.decode()
+    month = re.findall(r'<a href="([^"]+)" class="date-back">', day)
+
+    assert "what is looked for" in day
+    assert dict(parse_qsl(unescape(month[0])[1:])) == {"at__year": str(at.year), "at__month": str(at.month)}
+    assert not [query for query in queries if "DATE_TRUNC" in query["sql"] or "MAX(" in query["sql"]]
 
 
 def test_columns_and_fields_are_named_in_words():
