@@ -1,4 +1,4 @@
-"""Small middleware: a request id, the access log, and nothing cached."""
+"""Small middleware: a request id, the access log, nothing cached, and words where Django has none."""
 
 from __future__ import annotations
 
@@ -90,6 +90,23 @@ class NoStoreMiddleware:
         response = self.get_response(request)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
+
+
+class OnlyFormsMiddleware:
+    """Say in words that an address takes forms alone, to whoever comes there by reloading or by signing in."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        """Put a page in place of Django's empty answer."""
+        response = self.get_response(request)
+        # The API has words of its own.
+        if response.status_code != 405 or request.method != "GET" or response.streaming or response.content:
+            return response
+        page = render(request, "405.html", status=405)
+        page["Allow"] = response["Allow"]
+        return page
 
 
 class RateLimitsGoneMiddleware:

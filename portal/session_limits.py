@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import SESSION_KEY, logout
 from django.contrib.auth.signals import user_logged_in
+from django.contrib.auth.views import redirect_to_login
 from django.dispatch import receiver
 from django.http import HttpResponse
+from django.utils.http import url_has_allowed_host_and_scheme
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,10 +58,13 @@ class SessionLimitsMiddleware:
         """Say why on the sign-in page, which comes now; a page that asks for news by itself is to be loaded anew."""
         if request.user.is_authenticated or not getattr(view, "login_required", True):
             return None
+        was_sent = request.method == "POST"
         if reason := getattr(request, "signed_out", None):
-            messages.info(request, reason)
+            messages.info(request, f"{reason} What you just sent was not done." if was_sent else reason)
         if "HX-Request" in request.headers:
             return HttpResponse(status=204, headers={"HX-Refresh": "true"})
+        if was_sent and (page := _page_of_the_form(request)):
+            return redirect_to_login(page)
         return None
 
 
@@ -74,6 +80,14 @@ def reason_to_end(session: SessionBase | dict[str, Any]) -> str | None:
             "Sign in to go on where you were."
         )
     return None
+
+
+def _page_of_the_form(request: HttpRequest) -> str:
+    """Return where the form stood, as a path; "" if nobody says. What took the form is often no page to go on at."""
+    before = urlsplit(request.headers.get("Referer", ""))
+    is_here = f"{before.scheme}://{before.netloc}" == settings.PUBLIC_URL
+    path = before._replace(scheme="", netloc="", fragment="").geturl()
+    return path if is_here and url_has_allowed_host_and_scheme(path, allowed_hosts=None) else ""
 
 
 def _note(request: HttpRequest) -> None:

@@ -48,6 +48,13 @@ def test_not_found_says_what_to_do(client: Client) -> None:
     assert "/accounts/login/" in response.text
 
 
+def test_where_only_a_button_leads_it_says_so(client: Client) -> None:
+    response = client.get(reverse("connect-start", args=["x" * 43]))
+
+    assert (response.status_code, response["Allow"]) == (405, "POST")
+    assert "Only a button leads here" in response.text
+
+
 def test_forbidden_shows_the_sentence_of_the_one_who_refused(client: Client) -> None:
     response = client.get("/forbidden/")
 

@@ -56,6 +56,19 @@ def test_h1_whoever_clicks_nothing_for_two_hours_is_signed_out_on_the_server_and
     assert not is_signed_in(client)
 
 
+def test_h1_who_is_signed_out_while_sending_a_form_goes_on_at_the_page_it_was_on(client, clock, settings):
+    clock.go_on(2 * HOUR)
+    only_a_form = "/applications/acme-tasks/archive/"
+    page = f"{settings.PUBLIC_URL}/applications/acme-tasks/settings/?from=a"
+
+    sign_in = client.post(only_a_form, headers={"Referer": page}, follow=True)
+    elsewhere = client.post(only_a_form, headers={"Referer": "https://evil.example/settings/"})
+
+    assert sign_in.redirect_chain[0][0].endswith("?next=/applications/acme-tasks/settings/%3Ffrom%3Da")
+    assert "What you just sent was not done." in sign_in.text
+    assert elsewhere["Location"].endswith(f"?next={only_a_form}")
+
+
 def test_h1_who_goes_on_clicking_stays_until_twelve_hours_are_over(client, clock):
     for _ in range(11):
         clock.go_on(HOUR)
