@@ -194,5 +194,12 @@
 
   document.addEventListener("htmx:load", (event) => prepare(event.target));
   window.addEventListener("pageshow", forgetSubmits);
+  // No browser keeps a page that answers a form: who goes back to one meets an error page of the browser's own. So they
+  // come to the form instead. After a mistake only once it is left: until then Reload sends what was typed again.
+  const forgetAnswer = (address = "") => history.replaceState(history.state, "", address || location.href);
+  window.addEventListener("pagehide", () => { if (document.querySelector(".error-summary")) forgetAnswer(); });
+  // <section data-shown-once="address">: Reload makes no second key either; the address is for what only a button leads to.
+  const once = document.querySelector("[data-shown-once]");
+  if (once) forgetAnswer(once.dataset.shownOnce);
   prepare(document);
 })();

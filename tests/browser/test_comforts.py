@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from django.urls import reverse
 from playwright.sync_api import expect
 
+from portal.models import ApiKey
 from tests.browser.looks import errors_of, look
 from tests.factories import GrantFactory, ProviderConfigFactory
 
@@ -88,6 +89,27 @@ def test_a_form_can_be_sent_again_after_going_back(page: Page, live: str) -> Non
     page.get_by_role("button", name="Send the link").click()
 
     page.get_by_role("heading", name="Look into your mail").wait_for()
+
+
+def test_going_back_to_what_answered_a_form_leads_to_the_form(
+    page: Page, sign_in: SignIn, cast: Cast
+) -> None:
+    sign_in(page, cast.owner)
+    page.goto("/applications/acme-tasks/api-keys/new/")
+    page.get_by_label("Name").fill("nightly")
+    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("alert").wait_for()
+    page.get_by_label("tokens:read").check()
+    page.get_by_role("button", name="Make the key").click()
+    page.get_by_role("heading", name="is ready").wait_for()
+
+    page.go_back()
+    page.get_by_role("heading", name="New API key").wait_for()
+    expect(page.get_by_role("alert")).to_have_count(0)
+    page.go_forward()
+
+    page.get_by_role("heading", name="New API key").wait_for()
+    assert ApiKey.objects.get().name == "nightly"
 
 
 def test_menus_open_by_keyboard_and_close_by_escape(page: Page, sign_in: SignIn, cast: Cast) -> None:
