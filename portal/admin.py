@@ -143,7 +143,7 @@ class ApplicationAdmin(PortalAdmin):
                 application=application,
                 subject=one,
                 subject_name=str(one.user),
-                role=one.role,
+                role=Role(one.role).label,
             )
         for one, fields in formset.changed_objects:
             record(
@@ -152,7 +152,7 @@ class ApplicationAdmin(PortalAdmin):
                 application=application,
                 subject=one,
                 subject_name=str(one.user),
-                role=one.role,
+                role=Role(one.role).label,
                 changed=fields,
             )
         for one in formset.deleted_objects:
@@ -161,7 +161,7 @@ class ApplicationAdmin(PortalAdmin):
                 actor=actor,
                 application=application,
                 subject_name=str(one.user),
-                role=one.role,
+                role=Role(one.role).label,
             )
             withdraw_invitations_of(one.user, application, actor=actor)
 

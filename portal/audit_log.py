@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Q
 
 from portal.models import AuditEvent, Event
+from portal.models.api_keys import KeyPermission
+from portal.models.webhooks import WebhookType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,12 @@ PAGE_ROWS = 50
 # Rows that one page looks through for what no index finds.
 WINDOW_ROWS = 20_000
 EXPORT_ROWS = 2_000
+
+
+# Names of details that people may not know, and those whose values are codes.
+_LABELS = {"gen": "generation"}
+_CODED = {"failure", "permissions", "problem", "types"}
+_WORDS = {**dict(KeyPermission.choices), **dict(WebhookType.choices)}
 
 
 @dataclass(frozen=True)
@@ -184,15 +192,26 @@ def _midnight(day: dt.date) -> dt.datetime:
 
 def _phrases(detail: dict[str, Any]) -> Iterator[str]:
     for key, value in detail.items():
-        label = key.replace("_", " ")
+        label, value = _LABELS.get(key) or key.replace("_", " "), _decoded(key, value)
         if key == "changes" and isinstance(value, dict):
-            yield from (_change(name.replace("_", " "), change) for name, change in value.items())
+            yield from (
+                _change(name.replace("_", " "), _decoded(name, change)) for name, change in value.items()
+            )
         elif value is True:
             yield label
         elif key.endswith("_at") and value:
             yield f"{label}: {_moment(value)}"
         elif value not in (None, "", False, [], {}):
             yield f"{label}: {_value(value)}"
+
+
+def _decoded(key: str, value: Any) -> Any:
+    """Return a detail with words in place of codes."""
+    if key in _CODED and isinstance(value, list):
+        return [_decoded(key, one) for one in value]
+    if key in _CODED and isinstance(value, str):
+        return _WORDS.get(value) or value.replace("_", " ")
+    return value
 
 
 def _change(name: str, change: Any) -> str:

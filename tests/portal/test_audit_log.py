@@ -268,6 +268,14 @@ def test_an_export_by_a_link_is_not_possible(cast):
         ),
         ({"scopes": ["read:me", "offline_access"]}, "scopes: read:me, offline_access"),
         ({"filters": {"who": "jo"}}, "filters: who: jo"),
+        (
+            {"problem": "many_refused", "gen": 3, "changes": {"types": [[], ["grant.revoked"]]}},
+            "problem: many refused; generation: 3; types: none → A connection was taken back",
+        ),
+        (
+            {"permissions": ["tokens:read", "proxy"]},
+            "permissions: Read access tokens, Call providers through the portal",
+        ),
         ({"count": 0}, ""),
         ({"count": 3}, "count: 3"),
         ({"expires_at": "2027-11-28T21:00:59.091610+00:00"}, "expires at: 2027-11-28 21:00 UTC"),
