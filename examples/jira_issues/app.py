@@ -127,12 +127,17 @@ def connect_link(request, user):
 @signed_in
 def connect_back(request, user):
     """Come back from the portal with a code, or with the reason why there is none."""
+    said = ""
     if not is_kept(request, request.GET.get("connect_session")):
-        return HttpResponseForbidden("This was not started here.")
-    if "code" in request.GET:
-        finish(user, request.GET["code"])
+        said = "This was finished before, or not started here."
+    elif "code" not in request.GET:
+        said = "Nothing was connected."
     else:
-        request.session["said"] = "Nothing was connected."
+        try:
+            finish(user, request.GET["code"])
+        except PortalError:
+            said = "That did not work. Please try again."
+    request.session["said"] = said
     return redirect("/")
 
 
