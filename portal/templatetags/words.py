@@ -52,6 +52,13 @@ def when(at: datetime | None) -> str:
 
 
 @register.filter
+def planned(at: datetime | None) -> str:
+    """Say when something will be tried: as `when` does, and "now" once that time has come, for it is not over."""
+    is_ahead = at is None or at - timezone.now() >= timedelta(seconds=5)
+    return when(at) if is_ahead else "now"
+
+
+@register.filter
 def exactly(at: datetime | None) -> str:
     """Say a time to the second, in UTC: "2025-03-03 09:12:33 UTC"."""
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if at else ""

@@ -7,7 +7,16 @@ import datetime as dt
 import pytest
 from django.utils import timezone
 
-from portal.templatetags.words import ACCENTS, accent_for, browser, exactly, initial, machine_time, when
+from portal.templatetags.words import (
+    ACCENTS,
+    accent_for,
+    browser,
+    exactly,
+    initial,
+    machine_time,
+    planned,
+    when,
+)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +38,12 @@ def test_a_time_near_now_is_said_as_people_do(away: dict[str, int], said: str) -
     at = timezone.now() + dt.timedelta(**away) + dt.timedelta(seconds=0.4)
 
     assert when(at) == said
+
+
+def test_what_will_be_tried_is_never_said_to_be_over() -> None:
+    assert planned(timezone.now() + dt.timedelta(minutes=3, seconds=0.4)) == "in 3 min"
+    assert planned(timezone.now() + dt.timedelta(seconds=2)) == "now"
+    assert planned(timezone.now() - dt.timedelta(minutes=3)) == "now"
 
 
 def test_a_time_long_ago_is_said_as_a_date() -> None:
