@@ -213,7 +213,7 @@ class Up:
         }
         write_private(place.data / "demo.json", json.dumps(facts, indent=2) + "\n")
         lines = [
-            f"The portal is at   {place.portal_url}",
+            f"The portal is at   {self.env['PUBLIC_URL']}",
             f"Sign in as         {facts['email']}",
             f"with the password  {facts['password']}",
             "",
@@ -231,6 +231,11 @@ class Up:
                 "First: open Acme Tasks > OAuth Providers > Add Provider > Atlassian.",
                 "SANDBOX=off: this talks to the real Atlassian.",
             ]
+            if self.env["PUBLIC_URL"] == place.portal_url:
+                lines += [
+                    "It sends people back to https addresses and to http://localhost alone:",
+                    f"start this with PUBLIC_URL=http://localhost:{place.port} as well.",
+                ]
         lines += ["", f"Logs: {short(place.data / 'logs')}   Stop: Ctrl-C"]
         print(box(lines), flush=True)
 
