@@ -20,6 +20,7 @@ from tests.factories import (
     UserFactory,
 )
 from tests.security.admin_world import act, signed_in
+from tokens.admin_actions import with_last_use
 from tokens.models import (
     Grant,
     GrantStatus,
@@ -234,6 +235,16 @@ def test_deleting_a_session_in_the_admin_signs_its_browser_out(superuser, world)
     superuser.post(reverse("admin:usersessions_usersession_delete", args=[session.pk]), {"post": "yes"})
 
     assert not Session.objects.filter(session_key=f"{CANARY}-session").exists()
+
+
+def test_who_used_a_connection_last_is_named_also_through_the_proxy(world):
+    by_proxy = Actor(ActorKind.API_KEY, name="proxy's key")
+    record(Event.PROXY_CALLED, actor=by_proxy, subject=world["grant"])
+
+    grants = with_last_use(Grant.objects.all())
+
+    assert "audit_by_subject" in grants.explain()
+    assert grants.get(pk=world["grant"].pk).last_used_by == "proxy's key"
 
 
 def test_a_grant_whose_catalog_file_is_gone_breaks_no_page(superuser):
