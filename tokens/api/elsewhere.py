@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import JsonResponse
+from django.urls import reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
@@ -31,4 +33,5 @@ def explain(request: HttpRequest, code: str) -> HttpResponse:
 @login_not_required  # Programs understand a problem document, not the sign-in page.
 def nothing_here(request: HttpRequest, rest: str) -> HttpResponse:
     """Answer for every other address below the API's."""
-    return problem(NotFoundError("The API has no such address. docs/api.md lists all there are."))
+    reference = settings.PUBLIC_URL + reverse("api-reference")
+    return problem(NotFoundError(f"The API has no such address. {reference} lists all there are."))
