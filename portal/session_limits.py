@@ -58,14 +58,13 @@ class SessionLimitsMiddleware:
         """Say why on the sign-in page, which comes now; a page that asks for news by itself is to be loaded anew."""
         if request.user.is_authenticated or not getattr(view, "login_required", True):
             return None
-        was_sent = request.method == "POST"
-        if reason := getattr(request, "signed_out", None):
-            messages.info(request, f"{reason} What you just sent was not done." if was_sent else reason)
+        page = _page_of_the_form(request)
+        meanwhile = "You were signed out meanwhile, in another tab perhaps." if page else ""
+        if reason := getattr(request, "signed_out", meanwhile):
+            messages.info(request, f"{reason} What you just sent was not done." if page else reason)
         if "HX-Request" in request.headers:
             return HttpResponse(status=204, headers={"HX-Refresh": "true"})
-        if was_sent and (page := _page_of_the_form(request)):
-            return redirect_to_login(page)
-        return None
+        return redirect_to_login(page) if page else None
 
 
 def reason_to_end(session: SessionBase | dict[str, Any]) -> str | None:
@@ -83,7 +82,9 @@ def reason_to_end(session: SessionBase | dict[str, Any]) -> str | None:
 
 
 def _page_of_the_form(request: HttpRequest) -> str:
-    """Return where the form stood, as a path; "" if nobody says. What took the form is often no page to go on at."""
+    """Return where the form that was sent stood, as a path, or "". What takes a form is often no page to go on at."""
+    if request.method != "POST":
+        return ""
     before = urlsplit(request.headers.get("Referer", ""))
     is_here = f"{before.scheme}://{before.netloc}" == settings.PUBLIC_URL
     path = before._replace(scheme="", netloc="", fragment="").geturl()

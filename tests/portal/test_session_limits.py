@@ -62,10 +62,12 @@ def test_h1_who_is_signed_out_while_sending_a_form_goes_on_at_the_page_it_was_on
     page = f"{settings.PUBLIC_URL}/applications/acme-tasks/settings/?from=a"
 
     sign_in = client.post(only_a_form, headers={"Referer": page}, follow=True)
+    again = client.post(only_a_form, headers={"Referer": page}, follow=True)
     elsewhere = client.post(only_a_form, headers={"Referer": "https://evil.example/settings/"})
 
     assert sign_in.redirect_chain[0][0].endswith("?next=/applications/acme-tasks/settings/%3Ffrom%3Da")
     assert "What you just sent was not done." in sign_in.text
+    assert "in another tab perhaps. What you just sent" in again.text
     assert elsewhere["Location"].endswith(f"?next={only_a_form}")
 
 
