@@ -17,6 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from portal.apps import NAMES
 from portal.audit import SYSTEM, record
 from portal.models import Event, User
 from providers.admin import PROBLEM_WORDS
@@ -45,11 +46,13 @@ def staff() -> Client:
 def test_connections_come_first_and_the_rest_by_name(staff: Client) -> None:
     page = staff.get("/admin/").content.decode()
 
+    names = re.findall(r'<a href="/admin/\w+/" class="section"[^>]*>\s*([^<]+?)\s*</a>', page)
     apps = re.findall(r'<a href="/admin/(\w+)/" class="section"', page)
     models = re.findall(r'<a href="/admin/tokens/(\w+)/"', page)
     assert apps[:3] == ["tokens", "portal", "providers"]
     assert apps[3:] == sorted(apps[3:])
     assert models[0] == "grant"
+    assert names[3:] == ["Accounts", *NAMES.values()]
 
 
 def test_one_search_from_the_index_finds_connections(staff: Client) -> None:
