@@ -170,6 +170,8 @@ def test_a_client_secret_that_cannot_be_decrypted_fails_before_the_trip(
     assert page.status_code == 500
     assert "Something is wrong with how Acme Tasks is known to Atlassian" in text_of(page)
     assert session.failure == "unreadable_secret"
+    # Going back to this page leads to the link's, since only a button leads here.
+    assert f'data-shown-once="{reverse("connect-page", args=[token])}"' in page.text
 
 
 def test_a_person_without_a_site_is_told_why(config: ProviderConfig, sandbox: SandboxThread) -> None:

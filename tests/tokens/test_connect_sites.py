@@ -143,6 +143,7 @@ def test_a_second_press_or_a_second_tab_gets_a_sentence(
 
     assert again.status_code == 409
     assert "The sites are chosen already" in again.content.decode()
+    assert f'data-shown-once="{url}"' in again.content.decode()
     assert reverse("connect-result", args=[session.pk]) in again.content.decode()
     assert back["Location"] == reverse("connect-result", args=[session.pk])
     assert chosen() == {"acme"}

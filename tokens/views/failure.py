@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from django.shortcuts import render
+from django.urls import reverse
 
 from tokens.connect import require_usable
 from tokens.failures import FAILURES, ConnectFailedError
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from django.http import HttpRequest, HttpResponse
 
     from tokens.models import ConnectSession
+
+
+# What only a button leads to, and the page to come back to in its place.
+PAGES = {
+    "connect-start": "connect-page",
+    "connect-again": "connect-result",
+    "connect-return": "connect-result",
+}
 
 
 def failure_page(
@@ -49,6 +58,7 @@ def failure_page(
             "may_try_again": may_try_again,
             "result_url": result_url,
             "return_url": return_url,
+            "come_back_to": _come_back_to(request),
             "for_members": words.admin if _is_own_test(request, session) else "",
         },
         status=words.status,
@@ -56,6 +66,15 @@ def failure_page(
     if session and may_try_again:
         allow_authorize(response, session)
     return response
+
+
+def _come_back_to(request: HttpRequest) -> str:
+    """Return the page for whoever goes back to this one, which no browser keeps if it answered a form; else ""."""
+    match = request.resolver_match
+    if request.method != "POST" or match is None:
+        return ""
+    page = PAGES.get(match.url_name or "")
+    return reverse(page, kwargs=match.kwargs) if page else request.path
 
 
 def allow_authorize(response: HttpResponse, session: ConnectSession) -> None:
