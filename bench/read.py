@@ -136,7 +136,10 @@ def _store(count: int, permissions: Sequence[str] = ("tokens:read",)) -> tuple[l
         ids += _store_some(config, start, min(1000, count - start))
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE")
+        cursor.execute("CHECKPOINT")
     connection.close()
+    # What was stored is on the disk before anything is measured; else the system writes it meanwhile.
+    os.sync()
     return ids, key
 
 

@@ -58,7 +58,7 @@ class SessionLimitsMiddleware:
         """Say why on the sign-in page, which comes now; a page that asks for news by itself is to be loaded anew."""
         if request.user.is_authenticated or not getattr(view, "login_required", True):
             return None
-        page = _page_of_the_form(request)
+        page = page_of_the_form(request)
         meanwhile = "You were signed out meanwhile, in another tab perhaps." if page else ""
         if reason := getattr(request, "signed_out", meanwhile):
             messages.info(request, f"{reason} What you just sent was not done." if page else reason)
@@ -81,7 +81,7 @@ def reason_to_end(session: SessionBase | dict[str, Any]) -> str | None:
     return None
 
 
-def _page_of_the_form(request: HttpRequest) -> str:
+def page_of_the_form(request: HttpRequest) -> str:
     """Return where the form that was sent stood, as a path, or "". What takes a form is often no page to go on at."""
     if request.method != "POST":
         return ""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from django.http import HttpRequest, HttpResponse
+    from pytest_django.fixtures import SettingsWrapper
 
 
 @login_not_required
@@ -83,14 +84,26 @@ def test_a_crash_tells_no_detail_and_asks_the_database_nothing(
     assert "secret detail" not in response.text
 
 
-def test_a_form_from_elsewhere_is_refused_in_our_words(db: None) -> None:
+@pytest.mark.parametrize(
+    ("referer", "href", "button"),
+    [
+        (None, "/applications/", "To the start page"),
+        ("{here}/accounts/login/?next=/x%22", "/accounts/login/?next=/x%22", "Load the page again"),
+        ("https://evil.example/accounts/login/", "/applications/", "To the start page"),
+    ],
+)
+def test_a_form_from_elsewhere_is_refused_in_our_words_and_our_own_leads_back_to_its_page(
+    db: None, settings: SettingsWrapper, referer: str | None, href: str, button: str
+) -> None:
     client = Client(enforce_csrf_checks=True)
+    headers = {"Referer": referer.format(here=settings.PUBLIC_URL)} if referer else {}
 
-    response = client.post("/accounts/login/", {"login": "jo@acme.example", "password": "x"})
+    response = client.post("/accounts/login/", {"login": "jo@acme.example", "password": "x"}, headers=headers)
 
     assert response.status_code == 403
     assert "This form is too old" in response.text
     assert "Nothing was saved" in response.text
+    assert f'<a class="button primary wide" href="{href}">{button}</a>' in response.text
 
 
 @pytest.mark.parametrize(
