@@ -16,7 +16,7 @@ Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 # Measured (docs/benchmarks.md): with one, everybody waits while it waits for the disk; with many, few share one.
-TRIPS = 3
+TRIPS = 2
 SEATS = 16
 
 
