@@ -98,7 +98,13 @@ def set_up(servers: EmbeddedServers, port: int) -> tuple[SandboxClient, Any]:
     call_command("migrate", verbosity=0)
     client = SandboxClient(f"http://127.0.0.1:{port}")
     client.register_client(CLIENT_ID, CLIENT_SECRET)
-    return client, make_config()
+    config = make_config()
+    # As a worker does when it starts.
+    import tokens.engine  # noqa: F401
+    from portal.start_up import keep_what_is_loaded
+
+    keep_what_is_loaded()
+    return client, config
 
 
 def _measure(options: argparse.Namespace, servers: EmbeddedServers, port: int) -> None:

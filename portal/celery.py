@@ -18,9 +18,10 @@ app.autodiscover_tasks()
 @beat_init.connect
 def _require_sound_start(**kwargs: object) -> None:
     """Refuse to work with keys that do not fit the data, or a wrong catalog file."""
-    from portal.start_up import require_sound_start
+    from portal.start_up import keep_what_is_loaded, require_sound_start
 
     require_sound_start()
+    keep_what_is_loaded()
 
 
 @setup_logging.connect
