@@ -446,7 +446,8 @@ def _another_verifier(request: AuthorizationRequest) -> None:
 
 
 def _damaged_verifier(request: AuthorizationRequest) -> None:
-    request.code_verifier = bytes(request.code_verifier)[:-1] + b"\x00"
+    *rest, last = bytes(request.code_verifier)
+    request.code_verifier = bytes([*rest, last ^ 1])
 
 
 def _no_verifier(request: AuthorizationRequest) -> None:
