@@ -100,7 +100,6 @@ def set_up(servers: EmbeddedServers, port: int) -> tuple[SandboxClient, Any]:
     client.register_client(CLIENT_ID, CLIENT_SECRET)
     config = make_config()
     # As a worker does when it starts.
-    import tokens.engine  # noqa: F401
     from portal.start_up import keep_what_is_loaded
 
     keep_what_is_loaded()
